@@ -1,0 +1,1 @@
+"""From corpora to scores, fits and the report: what a model's compression says about the model."""

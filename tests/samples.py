@@ -1,0 +1,69 @@
+"""A small real model and documents with plausible provenance, for tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectors.document import DateEvidence, Document, RawRecord, document
+from evaluate.model import Prefix, Tokens
+
+NO_PREFIX = Prefix(kind="none", token=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByteModel:
+    """A real adaptive model over bytes: p(next) = (count in context + 1) / (length of context + 256).
+
+    Its answer depends on every byte it is shown and on nothing else, so a window that starts one
+    token early or late changes the number.
+    """
+
+    name: str = "bytes"
+    revision: str = "laplace"
+    context_length: int | None = None
+    vocabulary_size: int = 257
+    prefix: Prefix = NO_PREFIX
+    software: str = "numpy"
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) for text in texts]
+
+    def decode(self, tokens: Tokens) -> str:
+        return bytes(tokens.astype(np.uint8)).decode()
+
+    def nll(self, inputs: Tokens, targets: Tokens) -> NDArray[np.float64]:
+        n = targets.shape[1]
+        costs = np.empty(targets.shape)
+        for row, (tokens, wanted) in enumerate(zip(inputs, targets, strict=True)):
+            for i, target in enumerate(wanted):
+                context = tokens[: len(tokens) - n + 1 + i]
+                probability = (np.sum(context == target) + 1) / (len(context) + self.vocabulary_size)
+                costs[row, i] = -np.log(probability)
+        return costs
+
+
+def make_document(text: str, number: int = 0, **fields: Any) -> Document:
+    """Return a document with plausible provenance."""
+    values: dict[str, Any] = {
+        "source": "test",
+        "native_id": f"document-{number}",
+        "version": "1",
+        "url": "",
+        "title": f"Document {number}",
+        "text": text,
+        "published": datetime(2026, 9, 1 + number % 28, tzinfo=UTC),
+        "published_precision": "day",
+        "date_evidence": (DateEvidence(kind="declared-month", value="2026-09"),),
+        "license": "MIT",
+        "license_evidence": "test",
+        "redistributable": True,
+        "language": "en",
+        "language_probability": 1.0,
+        "raw": RawRecord(shard="test.warc.gz", offset=0, sha256="0" * 64),
+        "extractor": "test/1",
+    }
+    return document(**{**values, **fields})
