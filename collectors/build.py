@@ -1,0 +1,135 @@
+"""A snapshot's documents become a corpus: what is kept, what was dropped and why, and a card that says so.
+
+`corpora/<name>/` holds `documents.parquet`, `dropped.parquet`, `corpus.json` and `README.md`, a
+dataset card that `datasets.load_dataset` understands. All of it follows from the documents and the
+parameters alone, to the byte.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from collectors.document import Document, replacing, sha256_of, write_documents
+from collectors.snapshot import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusFacts:
+    """What `corpus.json` says of a corpus.
+
+    Attributes:
+        name: its folder's name, that of the snapshot.
+        source: where its documents came from.
+        content: `code` or `prose`.
+        since: start of the publication window, ISO date.
+        until: its end, not included.
+        documents_sha256: digest of `documents.parquet`; scores name it.
+        n_documents: documents kept.
+        n_characters: their Unicode code points.
+        n_bytes: their bytes in UTF-8.
+        published_from: earliest publication among them, ISO time, empty for an empty corpus.
+        published_until: latest.
+        dropped: documents dropped, by reason.
+        licenses: documents kept, by SPDX expression.
+        date_evidence: documents kept, by kind of evidence for their date.
+    """
+
+    name: str
+    source: str
+    content: str
+    since: str
+    until: str
+    documents_sha256: str
+    n_documents: int
+    n_characters: int
+    n_bytes: int
+    published_from: str
+    published_until: str
+    dropped: dict[str, int]
+    licenses: dict[str, int]
+    date_evidence: dict[str, int]
+
+
+def write_corpus(folder: Path, request: Request, documents: Iterable[Document]) -> CorpusFacts:
+    """Write a corpus folder from documents whose `drop_reason` is final; return its facts."""
+    documents = list(documents)
+    kept = [document for document in documents if not document.drop_reason]
+    dropped = [document for document in documents if document.drop_reason]
+    write_documents(folder / "documents.parquet", kept)
+    write_documents(folder / "dropped.parquet", dropped)
+    published = sorted(document.published for document in kept)
+    facts = CorpusFacts(
+        name=request.name,
+        source=request.source,
+        content=request.content,
+        since=f"{request.since:%Y-%m-%d}",
+        until=f"{request.until:%Y-%m-%d}",
+        documents_sha256=sha256_of(folder / "documents.parquet"),
+        n_documents=len(kept),
+        n_characters=sum(document.n_characters for document in kept),
+        n_bytes=sum(document.n_bytes for document in kept),
+        published_from=published[0].isoformat() if published else "",
+        published_until=published[-1].isoformat() if published else "",
+        dropped=_counts(document.drop_reason for document in dropped),
+        licenses=_counts(document.license for document in kept),
+        date_evidence=_counts(e.kind for document in kept for e in document.date_evidence),
+    )
+    with replacing(folder / "README.md") as temporary:
+        temporary.write_text(_card(facts, kept))
+    with replacing(folder / "corpus.json") as temporary:
+        temporary.write_text(json.dumps(asdict(facts), indent=2) + "\n")
+    return facts
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _card(facts: CorpusFacts, kept: Sequence[Document]) -> str:
+    header = {
+        "pretty_name": facts.name,
+        "language": sorted({d.language for d in kept if len(d.language) == 2}),
+        "license": "other",
+        "license_name": "mixed",
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "test", "path": "documents.parquet"}],
+                "default": True,
+            },
+            {"config_name": "dropped", "data_files": [{"split": "test", "path": "dropped.parquet"}]},
+        ],
+    }
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False).strip()}
+---
+
+# {facts.name}
+
+{facts.n_documents} documents of {facts.content} from source `{facts.source}`, published from {facts.since}
+until {facts.until} (not included): {facts.n_characters:,} characters, {facts.n_bytes:,} bytes in UTF-8.
+
+| config | rows | what |
+|---|---|---|
+| `default` | {facts.n_documents} | the corpus |
+| `dropped` | {sum(facts.dropped.values())} | documents left out, each with its `drop_reason` |
+
+{_table("reason to drop", facts.dropped)}
+{_table("licence", facts.licenses)}
+{_table("date evidence", facts.date_evidence)}
+Every document carries its own licence in the column `license`; `redistributable` says whether its full
+text may be passed on. sha256 of `documents.parquet`: `{facts.documents_sha256}`.
+"""
+
+
+def _table(title: str, counts: dict[str, int]) -> str:
+    rows = "".join(f"| {_cell(name)} | {n} |\n" for name, n in counts.items()) or "| none | 0 |\n"
+    return f"| {title} | documents |\n|---|---|\n{rows}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ") or "unknown"
