@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from email.message import Message
 from hashlib import sha256
 from importlib import metadata
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -46,6 +47,7 @@ class _Release:
     published: datetime
     precision: str
     evidence: DateEvidence
+    files: tuple[str, ...]
 
 
 def collect(request: Request) -> Iterator[Resource]:
@@ -59,10 +61,8 @@ def collect(request: Request) -> Iterator[Resource]:
         installed = _installed(release)
         yield _resource(installed, release, _METADATA)
         if request.content == "code":
-            names = sorted(str(file) for file in installed.files or () if str(file).endswith(".py"))
-            for name in names:
-                if not name.startswith("../"):
-                    yield _resource(installed, release, name)
+            for name in _modules(installed, release):
+                yield _resource(installed, release, name)
 
 
 def extract(records: Iterable[tuple[RawRecord, Resource]], request: Request) -> Iterator[Document]:
@@ -101,6 +101,11 @@ def _release(name: str, values: Any, request: Request) -> _Release:
     where = f"distribution {name} of snapshot {request.name}"
     if not isinstance(values, dict) or not isinstance(values.get("version"), str):
         raise UserError(f'{where} needs a quoted version, such as {{version: "1.0", published: "2026-09"}}')
+    files = values.get("files", ["*.py"])
+    if not isinstance(files, list) or not all(isinstance(pattern, str) and pattern for pattern in files):
+        raise UserError(
+            f'{where} needs a list of path patterns as `files`, such as ["package/*.py"], not {files!r}'
+        )
     uploaded, month = values.get("uploaded"), str(values.get("published"))
     try:
         if uploaded is not None:
@@ -120,7 +125,12 @@ def _release(name: str, values: Any, request: Request) -> _Release:
             f"{request.until:%Y-%m-%d}; move it to the snapshot of its month"
         )
     return _Release(
-        name=name, version=values["version"], published=published, precision=precision, evidence=evidence
+        name=name,
+        version=values["version"],
+        published=published,
+        precision=precision,
+        evidence=evidence,
+        files=tuple(files),
     )
 
 
@@ -137,6 +147,18 @@ def _installed(release: _Release) -> metadata.Distribution:
             f"{release.version}; run `make setup`, or pin another version together with its date"
         )
     return installed
+
+
+def _modules(installed: metadata.Distribution, release: _Release) -> list[str]:
+    paths = (PurePosixPath(str(file)) for file in installed.files or ())
+    modules = [path for path in paths if path.suffix == ".py" and ".." not in path.parts]
+    chosen = {path for path in modules for pattern in release.files if path.match(pattern)}
+    if not chosen:
+        raise UserError(
+            f"no .py file of {release.name} {release.version} matches {', '.join(release.files)}; "
+            "correct `files` in params.yaml, or leave it out to take all"
+        )
+    return sorted(map(str, chosen))
 
 
 def _resource(installed: metadata.Distribution, release: _Release, name: str) -> Resource:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from collectors.document import DateEvidence, Document, RawRecord, document
 from evaluate.model import Prefix, Tokens
 
+ROOT = Path(__file__).resolve().parent.parent
 NO_PREFIX = Prefix(kind="none", token=None)
 
 

@@ -1,0 +1,57 @@
+"""Finished work that survives a killed process: one JSON line for each finished batch."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def journal(path: Path | None, key: str) -> Iterator[tuple[dict[int, Any], Callable[[int, Any], None]]]:
+    """Give what earlier runs finished under the same key, and a function that adds to it.
+
+    Args:
+        path: the journal file; None keeps nothing.
+        key: what the results depend on; a journal written under another key is started afresh.
+
+    Yields:
+        Results by batch number, and `add(number, result)`, which is safe against `kill -9` once it
+        returns. A line that a kill tore in half is cut off.
+    """
+    if path is None:
+        yield {}, lambda _number, _result: None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, intact = _read(path, key)
+    with path.open("r+b" if intact else "wb") as file:
+        file.truncate(intact)
+        file.seek(intact)
+        if not intact:
+            file.write(json.dumps({"key": key}).encode() + b"\n")
+
+        def add(number: int, result: Any) -> None:
+            file.write(json.dumps([number, result]).encode() + b"\n")
+            file.flush()
+
+        yield done, add
+
+
+def _read(path: Path, key: str) -> tuple[dict[int, Any], int]:
+    """Return the results under the key and how many bytes of the file are intact."""
+    done: dict[int, Any] = {}
+    intact = 0
+    if not path.exists():
+        return done, intact
+    with path.open("rb") as file:
+        for i, line in enumerate(file):
+            try:
+                entry = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                entry = None
+            if entry is None or (i == 0 and entry != {"key": key}):
+                break
+            if i > 0:
+                done[entry[0]] = entry[1]
+            intact += len(line)
+    return done, intact

@@ -1,0 +1,68 @@
+"""The rules of the house."""
+
+import ast
+import importlib
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from samples import ROOT
+
+MODULES = {
+    f"{path.parent.name}.{path.stem}": path
+    for package in ("collectors", "evaluate")
+    for path in sorted((ROOT / package).glob("*.py"))
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Return our modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else str(node.module) for name in names}
+    return {name for name in found if name.partition(".")[0] in {"collectors", "evaluate"}}
+
+
+def test_imports_form_no_cycle() -> None:
+    """Data flows one way, and so do imports."""
+    TopologicalSorter({name: imports(path) for name, path in MODULES.items()}).prepare()
+
+
+def test_the_two_halves_share_the_record_alone() -> None:
+    """`evaluate` imports nothing of `collectors` but `document`; `collectors` nothing of `evaluate`."""
+    for name, path in MODULES.items():
+        foreign = {m for m in imports(path) if m.partition(".")[0] != name.partition(".")[0]}
+        assert foreign <= ({"collectors.document"} if name.startswith("evaluate.") else set()), name
+
+
+def test_evaluate_is_ours() -> None:
+    """Not the Hugging Face package of the same name, which is not installed beside it."""
+    assert Path(str(importlib.import_module("evaluate").__file__)).parent == ROOT / "evaluate"
+    outside = [entry for entry in sys.path if Path(entry).resolve() not in {ROOT, ROOT / "tests"}]
+    assert not [entry for entry in outside if (Path(entry) / "evaluate").exists()]
+
+
+def test_modules_are_small() -> None:
+    """One job each; a module that outgrows this has two."""
+    for name, path in MODULES.items():
+        assert len(path.read_text().splitlines()) <= 550, name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_commands_read_params(name: str) -> None:
+    """Functions take arguments."""
+    if not name.endswith("__main__"):
+        assert "safe_load" not in MODULES[name].read_text()
+
+
+def test_no_file_names_a_registry() -> None:
+    """Pins hold versions alone, so that they work with any index."""
+    for name in ("constraints.txt", "models.txt", "pyproject.toml", "Makefile"):
+        assert "://" not in (ROOT / name).read_text(), name

@@ -1,0 +1,115 @@
+"""Corpora: byte-identical, explained, and readable by other tools."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+
+from collectors.build import write_corpus
+from collectors.document import DateEvidence, FilterResult, Match, read_documents, sha256_of
+from collectors.snapshot import Request
+from samples import ROOT, make_document
+
+REQUEST = Request(
+    name="test-2026-09",
+    source="test",
+    content="prose",
+    since=datetime(2026, 9, 1, tzinfo=UTC),
+    until=datetime(2026, 10, 1, tzinfo=UTC),
+    settings={},
+)
+DOCUMENTS = [
+    make_document("the first text", 1),
+    make_document("the second text, żółw", 2, license="Apache-2.0"),
+    make_document(
+        "bad", 3, drop_reason="min_characters",
+        filters=(FilterResult(name="min_characters", value=3, threshold=10, passed=False),),
+    ),
+    make_document(
+        "the first text", 4, drop_reason="duplicate-exact",
+        duplicate=Match(id="1", corpus="test-2026-08", similarity=1.0),
+    ),
+]  # fmt: skip
+
+
+def test_a_corpus_says_what_it_holds_and_what_it_dropped(tmp_path: Path) -> None:
+    """Counts, digest, reasons, licences and evidence in corpus.json."""
+    facts = write_corpus(tmp_path, REQUEST, DOCUMENTS)
+    written = json.loads((tmp_path / "corpus.json").read_text())
+    assert written["n_documents"] == facts.n_documents == 2
+    assert written["n_characters"] == len("the first text") + len("the second text, żółw")
+    assert written["n_bytes"] == written["n_characters"] + 3
+    assert written["dropped"] == {"duplicate-exact": 1, "min_characters": 1}
+    assert written["licenses"] == {"Apache-2.0": 1, "MIT": 1}
+    assert written["date_evidence"] == {"declared-month": 2}
+    assert (written["since"], written["until"]) == ("2026-09-01", "2026-10-01")
+    assert written["published_from"] == "2026-09-02T00:00:00+00:00"
+    assert written["documents_sha256"] == sha256_of(tmp_path / "documents.parquet")
+    dropped = {d.drop_reason: d for d in read_documents(tmp_path / "dropped.parquet")}
+    assert dropped["duplicate-exact"].duplicate == Match(id="1", corpus="test-2026-08", similarity=1.0)
+    assert dropped["min_characters"].filters[0].value == 3
+
+
+def test_datasets_loads_the_folder_offline(tmp_path: Path) -> None:
+    """The card's configs are a dataset: the corpus by default, the dropped documents by name."""
+    folder, cache = tmp_path / "corpus", str(tmp_path / "cache")
+    write_corpus(folder, REQUEST, DOCUMENTS)
+    kept = datasets.load_dataset(str(folder), cache_dir=cache)["test"]
+    assert sorted(kept["text"]) == ["the first text", "the second text, żółw"]
+    dropped = datasets.load_dataset(str(folder), "dropped", cache_dir=cache)["test"]
+    assert sorted(dropped["drop_reason"]) == ["duplicate-exact", "min_characters"]
+    header = (folder / "README.md").read_text().split("---")[1]
+    assert yaml.safe_load(header)["language"] == ["en"]
+
+
+def test_an_empty_corpus_is_written_and_says_so(tmp_path: Path) -> None:
+    """Everything dropped is a finding, not a crash."""
+    facts = write_corpus(tmp_path, REQUEST, DOCUMENTS[2:])
+    assert (facts.n_documents, facts.published_from) == (0, "")
+    assert "| none | 0 |" in (tmp_path / "README.md").read_text()
+
+
+def test_hostile_licences_do_not_break_the_card(tmp_path: Path) -> None:
+    """A licence with table and line breaks stays in its cell."""
+    hostile = make_document(
+        "x", license="a|b\n# heading", date_evidence=(DateEvidence(kind="k|", value="v"),)
+    )
+    write_corpus(tmp_path, REQUEST, [hostile])
+    card = (tmp_path / "README.md").read_text()
+    assert "| a\\|b # heading | 1 |" in card
+
+
+@pytest.mark.slow
+def test_a_corpus_is_byte_identical_under_any_hash_seed_and_worker_count(tmp_path: Path) -> None:
+    """Extract and dedup the listed snapshots of code twice, in other processes and orders."""
+    runs = []
+    for seed, workers in (("0", "1"), ("4711", "3")):
+        work = tmp_path / seed
+        work.mkdir()
+        shutil.copy(ROOT / "params.yaml", work)
+        for snapshot in ("code-2025-12", "code-2026-03"):
+            for command in ("collect", "extract", "dedup"):
+                subprocess.run(
+                    [sys.executable, "-m", "collectors", command, snapshot, "--workers", workers],
+                    cwd=work,
+                    env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed},
+                    check=True,
+                    capture_output=True,
+                )
+        files = sorted(p for p in (work / "corpora").rglob("*") if p.is_file())
+        runs.append({str(p.relative_to(work)): sha256_of(p) for p in files})
+    assert runs[0] == runs[1]
+    assert len(runs[0]) == 2 * (3 + 2 + 4)
+    (repeat,) = [
+        d for d in read_documents(tmp_path / "0/corpora/code-2026-03/dropped.parquet") if d.duplicate
+    ]
+    assert (repeat.title, repeat.drop_reason) == ("scmrepo/compat.py", "duplicate-exact")
+    assert repeat.duplicate is not None
+    assert repeat.duplicate.corpus == "code-2025-12"

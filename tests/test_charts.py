@@ -1,0 +1,275 @@
+"""Charts: marks stand where the arithmetic says, ticks are round, and data can neither break nor escape."""
+
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluate import charts, svg
+from evaluate.charts import Point, Row
+from evaluate.svg import DARK, LIGHT
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = "<script>alert(1)</script>\"'&\x00\x1b\ud800]]>"
+
+finite = st.floats(min_value=-1e12, max_value=1e12)
+
+
+def parse(markup: str) -> ET.Element:
+    """Return the parsed chart: an SVG must be well-formed XML."""
+    return ET.fromstring(markup)  # noqa: S314 - our own output
+
+
+def scatter(
+    points: list[Point], line: tuple[float, float] | None = None, *, named: bool = False
+) -> ET.Element:
+    """Return a parsed scatter plot of points."""
+    return parse(
+        charts.scatter(points, title="t", notes=("n",), description="d", x_label="x", line=line, named=named)
+    )
+
+
+def dots(rows: list[Row], maximum: float | None = None) -> ET.Element:
+    """Return a parsed dot chart of rows."""
+    return parse(charts.dots(rows, title="t", description="d", unit="bits", maximum=maximum))
+
+
+def by_class(root: ET.Element, name: str) -> list[ET.Element]:
+    """Return the elements of a class, in document order."""
+    return [element for element in root.iter() if name in element.get("class", "").split()]
+
+
+def numbers(element: ET.Element, *names: str) -> tuple[float, ...]:
+    """Return attributes of an element as numbers."""
+    return tuple(float(element.attrib[name]) for name in names)
+
+
+def tick_positions(root: ET.Element, anchor: str, axis: str) -> dict[float, float]:
+    """Return the pixel of each tick label, by the value that it prints."""
+    labels = (
+        t for t in by_class(root, "tick") if t.get("text-anchor") == anchor and t.text not in {"x", "bits"}
+    )
+    return {float((t.text or "").replace("−", "-")): float(t.attrib[axis]) for t in labels}
+
+
+def row(value: float, low: float | None = None, high: float | None = None, **options: str) -> Row:
+    """Return a row of a dot chart."""
+    return Row(
+        group="g",
+        label=options.get("label", "m"),
+        detail=options.get("detail", ""),
+        value=value,
+        low=low,
+        high=high,
+    )
+
+
+def test_projection_of_the_middle() -> None:
+    """A third of the way through the domain is a third of the way through the pixels, either direction."""
+    assert charts.project(2, (1, 4), (100, 400)) == pytest.approx(200)
+    assert charts.project(2, (1, 4), (400, 100)) == pytest.approx(300)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count", "expected"),
+    [
+        (0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.38, 0.53, 3, [0.4, 0.45, 0.5]),
+        (-3, 3, 6, [-3, -2, -1, 0, 1, 2, 3]),
+        (0, 2.5, 4, [0, 1, 2]),
+        (990, 1010, 4, [990, 995, 1000, 1005, 1010]),
+    ],
+)
+def test_ticks_of_known_spans(low: float, high: float, count: int, expected: list[float]) -> None:
+    """Ticks are the multiples of the smallest round step that are not too many."""
+    assert charts.ticks(low, high, count)[1] == pytest.approx(expected)
+
+
+@given(finite, st.floats(min_value=1e-6, max_value=1e12), st.integers(2, 12))
+def test_ticks_are_round_and_inside(low: float, span: float, count: int) -> None:
+    """A step is 1, 2 or 5 times a power of ten; ticks are its multiples, inside, and at most count + 1."""
+    high = low + span
+    if high - low < 1e-6 * max(abs(low), abs(high)):
+        return
+    step, values = charts.ticks(low, high, count)
+    assert round(step / 10 ** math.floor(math.log10(step) + 1e-9), 6) in {1, 2, 5}
+    assert len(values) <= count + 1
+    slack = 1e-6 * step
+    assert all(low - slack <= value <= high + slack for value in values)
+
+
+def test_points_land_on_the_axes() -> None:
+    """A point lies where the ticks of its two values meet."""
+    root = scatter([Point(label="a", x=0, y=0), Point(label="b", x=2, y=40), Point(label="c", x=4, y=20)])
+    x_ticks, y_ticks = tick_positions(root, "middle", "x"), tick_positions(root, "end", "y")
+    for mark, (x, y) in zip(by_class(root, "mark"), [(0, 0), (2, 40), (4, 20)], strict=True):
+        assert numbers(mark, "cx", "cy") == pytest.approx((x_ticks[x], y_ticks[y] - 4), abs=0.02)
+
+
+def test_fit_line_runs_through_its_computed_ends() -> None:
+    """The line joins the fitted values at the least and the greatest x of the points that are used."""
+    line = (-2.0, 3.0)
+    used = [Point(label=f"m{x}", x=x, y=-2 * x + 3) for x in (0.25, 0.5, 1.0)]
+    root = scatter([*used, Point(label="out", x=1.4, y=2.9, used=False)], line)
+    centres = [numbers(mark, "cx", "cy") for mark in by_class(root, "mark")]
+    (fit,) = by_class(root, "fit")
+    assert numbers(fit, "x1", "y1") == pytest.approx(centres[0], abs=0.02)
+    assert numbers(fit, "x2", "y2") == pytest.approx(centres[2], abs=0.02)
+    assert charts.fit_ends(line, [0.5, 0.25, 1.0]) == [(0.25, 2.5), (1.0, 1.0)]
+
+
+def test_left_out_models_are_hollow_and_say_why() -> None:
+    """A model outside the fit is drawn hollow, and its title names the reason."""
+    root = scatter([Point(label="in", x=1, y=1), Point(label="out", x=2, y=2, used=False, note="leaked")])
+    assert ["hollow" in mark.attrib["class"] for mark in by_class(root, "mark")] == [False, True]
+    titles = [group.findtext(f"{SVG}title") for group in by_class(root, "point")]
+    assert titles == ["in: 1, 1", "out: 2, 2 (left out of the fit: leaked)"]
+
+
+def test_every_model_can_be_reached_and_is_named() -> None:
+    """Each point takes the keyboard's focus and has its model in a title."""
+    root = scatter([Point(label=f"m{i}", x=i, y=i) for i in range(4)])
+    groups = by_class(root, "point")
+    assert [group.get("tabindex") for group in groups] == ["0"] * 4
+    assert all((group.findtext(f"{SVG}title") or "").startswith(f"m{i}: ") for i, group in enumerate(groups))
+
+
+def test_names_never_overlap() -> None:
+    """Written names keep clear of each other and of every point, and crowded ones are left away."""
+    crowd = [Point(label=f"model-{i}", x=i % 5, y=i // 5 + 0.01 * i) for i in range(25)]
+    root = scatter(crowd, named=True)
+    names = by_class(root, "name")
+    assert 0 < len(names) <= 25
+    lines = sorted((float(name.attrib["y"]), float(name.attrib["x"]), name.text) for name in names)
+    assert len({(y, x) for y, x, _ in lines}) == len(lines)
+    lone = scatter([Point(label="lone", x=1, y=1)], named=True)
+    assert [name.text for name in by_class(lone, "name")] == ["lone"]
+
+
+def test_dot_and_whisker_positions() -> None:
+    """A dot lies at its value between the ticks, its whisker from the low to the high end."""
+    root = dots([row(1.0, 0.5, 2.0)], maximum=4)
+    ticks = tick_positions(root, "middle", "x")
+    (mark,), (whisker,) = by_class(root, "mark"), by_class(root, "whisker")
+    assert numbers(mark, "cx") == pytest.approx((ticks[1],), abs=0.02)
+    quarter = (ticks[1] - ticks[0]) / 2
+    start, end = whisker.attrib["d"].split("M")[1].split("H")
+    assert float(start.split()[0]) == pytest.approx(ticks[0] + quarter, abs=0.02)
+    assert float(end) == pytest.approx(ticks[2], abs=0.02)
+
+
+def test_shape_tells_groups_apart_without_colour() -> None:
+    """Diamonds are paths, circles circles, and a hollow mark says so."""
+    root = dots(
+        [
+            Row(group="a", label="m", detail="", value=1),
+            Row(group="b", label="c", detail="", value=2, shape="diamond", hollow=True),
+        ]
+    )
+    marks = by_class(root, "mark")
+    assert [mark.tag for mark in marks] == [f"{SVG}circle", f"{SVG}path"]
+    assert "hollow" in marks[1].attrib["class"]
+    assert [text.text for text in by_class(root, "title")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [3.0], [0.7, 0.7, 0.7], [-1.0, 1.0], [1e-9, 1e12]])
+def test_degenerate_data_is_drawn(values: list[float]) -> None:
+    """No data, one value, equal values and extreme ones give a chart whose coordinates are all finite."""
+    points = [Point(label=f"m{i}", x=value, y=value) for i, value in enumerate(values)]
+    for root in (scatter(points, (1.0, 0.0), named=True), dots([row(value) for value in values])):
+        assert len(by_class(root, "mark")) == len(values)
+        assert not any("nan" in value or "inf" in value for e in root.iter() for value in e.attrib.values())
+
+
+@given(st.lists(st.tuples(finite, finite), max_size=8), st.booleans())
+def test_marks_stay_inside_the_drawing(values: list[tuple[float, float]], named: bool) -> None:
+    """Whatever the values, every mark lies inside the view box."""
+    root = scatter([Point(label="m", x=x, y=y) for x, y in values], named=named)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    for mark in by_class(root, "mark"):
+        x, y = numbers(mark, "cx", "cy")
+        assert 0 <= x <= width
+        assert 0 <= y <= height
+
+
+def test_hostile_text_stays_text() -> None:
+    """Markup, quotes and characters that XML forbids come out as text, in every place that data reaches."""
+    drawn = charts.scatter(
+        [Point(label=HOSTILE, x=1, y=1, used=False, note=HOSTILE)],
+        title=HOSTILE,
+        notes=(HOSTILE,),
+        description=HOSTILE,
+        x_label=HOSTILE,
+        y_label=HOSTILE,
+        named=True,
+    ) + charts.dots(
+        [Row(group=HOSTILE, label=HOSTILE, detail=HOSTILE, value=1, low=1, high=1)],
+        title=HOSTILE,
+        description=HOSTILE,
+        unit=HOSTILE,
+    )
+    root = parse(f"<div>{drawn}</div>")
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        "div", "svg", "title", "desc", "text", "line", "g", "circle", "rect", "path",
+    }  # fmt: skip
+    texts = " ".join(root.itertext())
+    assert "<script>alert(1)</script>" in texts
+    assert "\x00" not in drawn
+    drawn.encode()
+
+
+@given(st.text(max_size=60))
+def test_any_label_gives_well_formed_markup(label: str) -> None:
+    """A label of any characters leaves the chart well-formed and encodable."""
+    drawn = charts.dots([row(1.0, label=label, detail=label)], title=label, description="d", unit="u")
+    parse(drawn)
+    drawn.encode()
+
+
+@given(st.text(max_size=80), st.integers(10, 200))
+def test_shortened_text_is_a_prefix(text: str, room: int) -> None:
+    """Text that is too wide is cut at the end and marked; text that fits is left alone."""
+    short = svg.shorten(text, room, 11)
+    assert short == text or (short.endswith("…") and text.startswith(short[:-1]))
+    assert svg.shorten("gzip", 100, 12) == "gzip"
+
+
+def test_same_data_same_bytes() -> None:
+    """A chart depends on its arguments alone."""
+    points = [Point(label=f"m{i}", x=i, y=i * i) for i in range(9)]
+    first, second = (
+        charts.scatter(points, title="t", notes=(), description="d", line=(1, 0), named=True)
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_standalone_file_has_its_own_colours() -> None:
+    """A chart made for use as an image is a whole SVG file: no variable, no reference, both palettes."""
+    image = svg.standalone(charts.dots([row(1.0)], title="t", description="d", unit="u"))
+    root = parse(image)
+    x, y, width, height = map(float, root.attrib["viewBox"].split())
+    assert (x, y) == (-svg.MARGIN, -svg.MARGIN)
+    assert (width, height) == numbers(root, "width", "height")
+    assert "var(" not in image
+    assert "http" not in image.replace("http://www.w3.org/2000/svg", "")
+    assert LIGHT["accent"] in image
+    assert DARK["accent"] in image
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a hex colour (WCAG 2.2)."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_contrast_meets_aa(palette: dict[str, str]) -> None:
+    """Every colour that text or marks take stands out from the paper by at least 4.5 to 1 (WCAG AA)."""
+    paper = luminance(palette["paper"])
+    for name in ("ink", "muted", "accent", "second"):
+        lighter, darker = sorted((paper, luminance(palette[name])), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, name

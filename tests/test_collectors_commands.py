@@ -1,0 +1,202 @@
+"""`python -m collectors` as the pipeline and a user type it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_packages import install
+
+from collectors import __main__ as commands
+from collectors.__main__ import COMMANDS, main
+from collectors.document import read_documents
+from collectors.source import SOURCES
+from samples import ROOT
+
+SNAPSHOT: dict[str, Any] = {
+    "source": "packages",
+    "content": "code",
+    "since": "2026-09-01",
+    "until": "2026-10-01",
+    "distributions": {"Moss.Tools": {"version": "1.0", "published": "2026-09"}},
+}
+GROW = b"def grow(stone, moss):\n    return [patch for patch in stone if patch.damp and moss.likes(patch)]\n"
+
+
+@pytest.fixture
+def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with params.yaml, and a small distribution on sys.path."""
+    install(workspace / "site", {"moss/__init__.py": b"", "moss/grow.py": GROW * 3, "moss/copy.py": GROW * 3})
+    monkeypatch.setattr(sys, "path", [str(workspace / "site"), *sys.path])
+    params(workspace, {"first": SNAPSHOT, "second": SNAPSHOT})
+    return workspace
+
+
+def params(folder: Path, snapshots: dict[str, Any], **rest: Any) -> None:
+    """Write params.yaml with code filters that small files pass."""
+    filters = {"code": {"min_characters": 10, "license": ["MIT"]}}
+    text = yaml.safe_dump({"snapshots": snapshots, "filters": filters, **rest}, sort_keys=False)
+    (folder / "params.yaml").write_text(text)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command; return its status and what it printed."""
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def build(capsys: pytest.CaptureFixture[str], name: str) -> dict[str, Any]:
+    """Run the three commands on a snapshot; return what dedup says."""
+    for command in COMMANDS:
+        status, out, err = run(capsys, command, name, "--workers", "1", "--json")
+        assert status == 0, err
+    facts: dict[str, Any] = json.loads(out)
+    return facts
+
+
+def test_without_arguments_every_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line each, in the order of the pipeline."""
+    status, out, _ = run(capsys)
+    assert status == 0
+    lines = [line.split(None, 1) for line in out.splitlines() if line.startswith("  ")]
+    assert [(name, text) for name, text in lines if name in COMMANDS] == list(COMMANDS.items())
+
+
+@pytest.mark.usefixtures("project")
+def test_a_snapshot_becomes_a_corpus(capsys: pytest.CaptureFixture[str]) -> None:
+    """Collected, extracted, filtered and deduplicated; every dropped document says why."""
+    facts = build(capsys, "first")
+    assert facts["documents"] == 1
+    assert facts["dropped"] == {"duplicate-exact": 1, "min_characters": 1}
+    status, out, _ = run(capsys, "dedup", "first")
+    assert status == 0
+    assert out.startswith("first: 1 documents, ")
+    assert "1 dropped as min_characters" in out
+
+
+@pytest.mark.usefixtures("project")
+def test_a_later_snapshot_holds_nothing_of_an_earlier_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same release collected again is all repeats, each naming its match."""
+    build(capsys, "first")
+    facts = build(capsys, "second")
+    assert facts["documents"] == 0
+    dropped = [d for d in read_documents(Path("corpora/second/dropped.parquet")) if d.duplicate]
+    assert {d.duplicate.corpus for d in dropped if d.duplicate} == {"first"}
+    assert all(d.duplicate.similarity == 1.0 for d in dropped if d.duplicate)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_snapshot_is_collected_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A second collect under the same name is refused, and nothing changes."""
+    assert run(capsys, "collect", "first")[0] == 0
+    status, _, err = run(capsys, "collect", "first")
+    assert status == 2
+    assert "exists and is never rewritten" in err
+
+
+def test_a_changed_request_needs_a_new_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A raw snapshot never passes for the answer to another question."""
+    assert run(capsys, "collect", "first")[0] == 0
+    params(project, {"first": {**SNAPSHOT, "until": "2026-11-01"}})
+    status, _, err = run(capsys, "extract", "first")
+    assert status == 2
+    assert "answers another request than params.yaml makes" in err
+
+
+@pytest.mark.usefixtures("project")
+def test_the_web_needs_an_explicit_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source on the web refuses in a plain run, so that a missing cache never scrapes something else."""
+    monkeypatch.setattr(SOURCES["packages"], "NETWORK", True)
+    status, _, err = run(capsys, "collect", "first")
+    assert status == 2
+    assert "would be scraped from the web" in err
+    monkeypatch.setenv("FRESHBITS_NETWORK", "1")
+    assert run(capsys, "collect", "first")[0] == 0
+
+
+@pytest.mark.usefixtures("project")
+def test_a_source_that_repeats_itself_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each document stands in a snapshot once."""
+    extract = SOURCES["packages"].extract
+    monkeypatch.setattr(SOURCES["packages"], "extract", lambda records, r: [*extract(records, r)] * 2)
+    assert run(capsys, "collect", "first")[0] == 0
+    status, _, err = run(capsys, "extract", "first")
+    assert status == 2
+    assert "gives Moss.Tools/moss/" in err
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "message"),
+    [
+        ({}, "snapshot 'first' is not in params.yaml; it lists none"),
+        ({"first": None}, "must be a mapping with source, content, since and until"),
+        ({"first": {**SNAPSHOT, "source": "web"}}, "source 'web' is unknown; choose one of packages"),
+        ({"first": {k: v for k, v in SNAPSHOT.items() if k != "content"}}, "lacks 'content'; add it"),
+        ({"first": {**SNAPSHOT, "since": "September"}}, "has a bad date"),
+        ({"first": {**SNAPSHOT, "until": "2026-09-01"}}, "before it begins"),
+        ({"first": {**SNAPSHOT, "content": "music"}}, "needs content `code` or `prose`"),
+    ],
+)
+def test_a_wrong_entry_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], snapshots: dict[str, Any], message: str
+) -> None:
+    """Name, rule and remedy; status 2."""
+    params(project, snapshots)
+    status, out, err = run(capsys, "collect", "first")
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_names_must_be_slugs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """DVC breaks on dots, so the message comes before it does."""
+    params(project, {"first.1": SNAPSHOT})
+    assert "must be of a-z, 0-9, _ and -" in run(capsys, "collect", "first.1")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "params.yaml cannot be read"), ("- a", "must hold the mapping `snapshots`")],
+)
+def test_a_broken_params_file_is_one_line(
+    workspace: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    """Whatever stands in it, or where there is none."""
+    assert "params.yaml cannot be read" in run(capsys, "collect", "first")[2]
+    (workspace / "params.yaml").write_text(text)
+    assert message in run(capsys, "collect", "first")[2]
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ({"dedup": {"minhash": {"speed": 1}}}, "`dedup.minhash` in params.yaml has a wrong setting"),
+        ({"dedup": {"minhash": {"bands": 13}}}, "do not split into 13 bands"),
+        ({"dedup": {"threshold": 0.1}}, "threshold"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], rest: dict[str, Any], message: str
+) -> None:
+    """Settings of deduplication are checked where they are used."""
+    params(project, {"first": SNAPSHOT}, **rest)
+    assert run(capsys, "collect", "first")[0] == 0
+    errors = [run(capsys, command, "first", "--workers", "1")[2] for command in ("extract", "dedup")]
+    assert message in "".join(errors)
+    assert not any("Traceback" in error for error in errors)
+
+
+def test_the_pipeline_lists_what_extraction_depends_on() -> None:
+    """An edit of any module that extraction imports must run it again."""
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["extract"]
+    declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
+    sources = {f"collectors/{name}.py" for name in SOURCES}
+    assert sources <= declared
+    assert commands.COMMANDS.keys() == {"collect", "extract", "dedup"}

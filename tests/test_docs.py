@@ -1,0 +1,78 @@
+"""What the documents say is true."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+
+from collectors.__main__ import COMMANDS as COLLECTORS
+from collectors.document import SCHEMA
+from collectors.filters import _KNOWN as FILTERS
+from evaluate import report
+from evaluate.__main__ import COMMANDS as EVALUATE
+from samples import ROOT
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "corpora/README.md")]
+
+
+def test_every_command_is_documented() -> None:
+    """The README names all commands of both halves."""
+    for package, commands in (("collectors", COLLECTORS), ("evaluate", EVALUATE)):
+        for name in commands:
+            assert f"python -m {package} {name}" in README, f"{package} {name}"
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    """Console lines start programs and commands that there are."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in re.findall(r"^\$ (.+)$", README, re.MULTILINE):
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets, line
+        if words[:2] == ["python", "-m"]:
+            known = {"collectors": COLLECTORS, "evaluate": EVALUATE}[words[2]]
+            assert len(words) == 3 or words[3] in known, line
+
+
+def test_the_data_contract_names_every_column() -> None:
+    """corpora/README.md describes what the Parquet files hold."""
+    contract = (ROOT / "corpora" / "README.md").read_text()
+    for name in SCHEMA.names:
+        assert f"`{name}`" in contract, name
+
+
+def test_the_data_contract_names_every_filter() -> None:
+    """Each reason to drop a document is explained."""
+    contract = (ROOT / "corpora" / "README.md").read_text()
+    for name in (*FILTERS, "duplicate-exact", "duplicate-near"):
+        assert f"`{name}`" in contract, name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: object) -> None:
+    """Every relative link names a file that is there."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):  # type: ignore[attr-defined]
+        assert (path.parent / target).exists(), target  # type: ignore[attr-defined]
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """Every module stands in it, and nothing that is gone."""
+    listed = set(re.findall(r"^\s+([\w.]+\.py)\b", README, re.MULTILINE))
+    modules = {p.name for package in ("collectors", "evaluate") for p in (ROOT / package).glob("*.py")}
+    assert listed == modules - {"__init__.py"}
+
+
+def test_the_figure_in_the_readme_is_what_the_pipeline_draws(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """docs/law.svg follows from the published tables, to the byte."""
+    from evaluate import fit, scores
+    from evaluate.__main__ import BENCHMARKS, PUBLISHED
+
+    out = tmp_path_factory.mktemp("law")
+    scores.write_scores(out / "scores.csv", [])
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())["fit"]
+    fit.run(out / "scores.csv", ROOT / BENCHMARKS, ROOT / PUBLISHED, out, **settings)
+    assert report.law_figure(out) == (ROOT / "docs" / "law.svg").read_text()

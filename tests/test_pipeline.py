@@ -1,0 +1,142 @@
+"""The whole pipeline under real DVC, and what a killed process leaves."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+import yaml
+from test_transformers_model import WIDE, save_model
+
+from samples import ROOT
+
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command in a folder; return what it printed, errors too."""
+    result = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def stages(output: str) -> set[str]:
+    """Return the stages that a `dvc repro` ran."""
+    marker = "Running stage '"
+    return {
+        line.split("'")[1] for line in output.splitlines() if line.startswith(marker) and line.endswith("':")
+    }
+
+
+def change(folder: Path, edit: Any) -> None:
+    """Edit params.yaml."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    edit(params)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh repository of this code with a tiny model and one small snapshot."""
+    folder = tmp_path_factory.mktemp("repository")
+    for name in ("collectors", "evaluate", ".dvc"):
+        ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ("dvc.yaml", "params.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "corpora").mkdir()
+    save_model(folder / "models" / "tiny", transformers.LlamaConfig(**WIDE))
+
+    def shrink(params: dict[str, Any]) -> None:
+        params["snapshots"] = {"prose-2026-09": params["snapshots"]["prose-2026-09"]}
+        params["models"] = {
+            "tiny": {"backend": "transformers", "source": "models/tiny", "name": "org/tiny"},
+            "gzip": {"backend": "compressors"},
+        }
+        params["score"] = {"protocol": "full", "window": 200, "stride": 60}
+        params["fit"] = {"seed": 1, "resamples": 50}
+
+    change(folder, shrink)
+    run(folder, "git", "init", "--quiet")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_repeats_nothing_and_grows_by_what_is_new(repository: Path) -> None:
+    """A first run makes everything, a second nothing; a new model or snapshot adds its own cells alone."""
+    first = run(repository, "dvc", "repro")
+    expected = {"collect@prose-2026-09", "extract@prose-2026-09", "dedup@prose-2026-09"}
+    assert stages(first) == {*expected, "score@tiny", "score@gzip", "fit", "report"}
+    assert "org/tiny" in (repository / "results" / "report.html").read_text()
+
+    second = run(repository, "dvc", "repro")
+    assert "Data and pipelines are up to date." in second
+    assert stages(second) == set()
+
+    change(repository, lambda params: params["models"].update(bzip2={"backend": "compressors"}))
+    assert stages(run(repository, "dvc", "repro")) == {"score@bzip2", "fit", "report"}
+
+    listed = yaml.safe_load((ROOT / "params.yaml").read_text())["snapshots"]["prose-2026-10"]
+    change(repository, lambda params: params["snapshots"].update({"prose-2026-10": listed}))
+    grown = run(repository, "dvc", "repro")
+    assert grown.count(": 1 of 2 corpora scored, 1 unchanged") == 3
+    assert "collect@prose-2026-09" not in stages(grown)
+
+    metrics = json.loads(run(repository, "dvc", "metrics", "show", "--json"))
+    rates = metrics[""]["data"]["results/metrics.json"]["data"]["bits_per_character"]
+    assert {"tiny", "gzip", "bzip2"} <= set(rates)
+    assert "plots" in run(repository, "dvc", "plots", "show", "--out", str(repository / "plots"))
+
+
+@pytest.mark.slow
+def test_a_missing_model_stops_the_pipeline_with_one_line(repository: Path) -> None:
+    """What was computed before stays; the message says what is missing."""
+    change(
+        repository,
+        lambda params: params["models"].update(
+            absent={"backend": "transformers", "source": "models/absent.gguf"}
+        ),
+    )
+    failed = subprocess.run(
+        ["dvc", "repro"], cwd=repository, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    said = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert "error: model 'models/absent.gguf' is neither a name in params.yaml" in said
+    assert "Traceback" not in said
+    change(repository, lambda params: params["models"].pop("absent"))
+    run(repository, "dvc", "repro")
+
+
+@pytest.mark.slow
+def test_a_killed_score_goes_on_and_ends_the_same(repository: Path, tmp_path: Path) -> None:
+    """Under kill -9 in the middle of a corpus: finished batches count, and the number is the same to the bit."""
+    text = tmp_path / "long.txt"
+    text.write_text("".join(f"{i} bottles of ink, {i * i % 97} sheets of paper.\n" for i in range(900)))
+    command = [sys.executable, "-m", "evaluate", "score", "--model", "tiny", "--text", str(text), "--json"]
+    journals = repository / ".staging" / "scores"
+
+    def progress() -> int:
+        return sum(path.read_bytes().count(b"\n") for path in journals.glob("*.jsonl"))
+
+    process = subprocess.Popen(command, cwd=repository, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while progress() < 5 and time.monotonic() < deadline:
+        assert process.poll() is None, "finished before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = progress()
+    assert kept >= 5
+    resumed = json.loads(run(repository, *command))
+    assert not list(journals.glob("*.jsonl"))
+    undisturbed = json.loads(run(repository, *command))
+    assert resumed == undisturbed

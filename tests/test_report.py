@@ -1,0 +1,539 @@
+"""The report: what the page computes, what it refuses, and how it looks in a real browser."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from collectors.document import UserError
+from evaluate import report
+from evaluate.results import ReportData, read
+
+HOSTILE = "<script>alert(1)</script>\"' onload=alert(2) {{ 7*7 }} &amp; \u202e\x1b"
+NAMES = ["news-2026-07", "packages-2026-07"]
+DIGEST = "0123456789abcdef" * 4
+SCORE = {
+    "revision": "c0ffee" * 7,
+    "corpus_sha256": DIGEST,
+    "prefix": "bos 1",
+    "n_documents": 40,
+    "n_characters": 52_000,
+    "n_bytes": 53_000,
+    "n_tokens": "",
+    "n_lossy": 0,
+    "software": "torch 2.13.0",
+}
+FIT = {
+    "dataset": "published",
+    "study": "Huang et al. 2024",
+    "area": "math",
+    "form": "linear",
+    "n": 3,
+    "slope": -2,
+    "intercept": 1.2,
+    "pearson": -0.9812,
+    "pearson_low": -0.9931,
+    "pearson_high": -0.9123,
+    "spearman": -1,
+    "r2": 0.96,
+    "rmse": 0.0311,
+    "loo_rmse": 0.05,
+    "best_form": "linear",
+    "refused": "",
+}
+REFUSAL = "1 model has a published score; three are needed"
+
+
+def score_rows(text: str = "") -> list[dict[str, object]]:
+    """Return rows of scores.csv: two language models and two compressors on two corpora."""
+    rows = []
+    for corpus, content in (("packages-2026-07", "code"), ("news-2026-07", "prose")):
+        for model, value, lossy in (("tiny", 1.2, 0), ("small", 0.9, 3)):
+            base = {**SCORE, "model": model, "name": f"org/{model}-1b{text}", "backend": "transformers"}
+            base |= {"corpus": corpus, "content": content, "protocol": "full/1900/512", "n_lossy": lossy}
+            for metric, factor in (("bits_per_character", 1), ("bits_per_byte", 0.98), ("bits_per_token", 4)):
+                rate = value * factor
+                rows.append({**base, "metric": metric, "value": rate, "low": rate * 0.9, "high": rate * 1.1})
+        for model, value in (("gzip", 2.4), ("xz", 2.0)):
+            for protocol, factor in (("document", 1.25), ("stream", 1.0)):
+                base = {**SCORE, "model": model, "name": "", "backend": "compressors", "prefix": ""}
+                base |= {"corpus": corpus, "content": content, "protocol": protocol, "low": "", "high": ""}
+                base |= {"metric": "bits_per_character", "value": value * factor}
+                rows += [base, {**base, "metric": "bits_per_byte", "value": value * factor * 0.98}]
+    return rows
+
+
+def fit_rows(text: str = "") -> list[dict[str, object]]:
+    """Return rows of fits.csv: overall, an area, a single benchmark, and a refused one of ours."""
+    return [
+        {
+            **FIT,
+            "area": "overall",
+            "x": "mean of the three corpora",
+            "y": f"average of the three areas{text}",
+        },
+        {**FIT, "x": "ArXiv-Math", "y": "math average"},
+        {**FIT, "x": "ArXiv-Math", "y": "GSM8K"},
+        {**FIT, "x": "ArXiv-Math", "y": "GSM8K", "form": "log", "slope": -1},
+        {**FIT, "x": "ArXiv-Math", "y": "GSM8K of a leaderboard", "pearson": -0.7},
+        {"dataset": "measured", "x": "news-2026-07", "y": "MMLU", "n": 1, "refused": REFUSAL},
+    ]
+
+
+def write_inputs(folder: Path, text: str = "") -> tuple[Path, Path]:
+    """Write small input files, every text in them followed by `text`; return results and corpora."""
+    results, corpora = folder / "results", folder / "corpora"
+    results.mkdir(parents=True)
+    fits = fit_rows(text)
+    points = [
+        {
+            "dataset": "published",
+            "x": fit["x"],
+            "y": fit["y"],
+            "model": f"model-{i}{text}",
+            "x_value": 0.4 + 0.05 * i,
+            "y_value": 0.4 - 0.1 * i + 0.01 * i * i,
+            "fitted": 0.4 - 0.1 * i,
+            "residual": 0,
+            "loo_residual": 0,
+            "used": "true" if i < 3 else "false",
+            "reason": "" if i < 3 else f"named as contaminated{text}",
+        }
+        for fit in fits[:3]
+        for i in range(4)
+    ]
+    law = [
+        {"kind": "main", "benchmark": f"average of the three areas{text}", "corpus": "mean of the three corpora",
+         "published_pearson": -0.931, "pearson": -0.9312, "published_rmse": 0.031, "rmse": 0.0311,
+         "difference": -0.0002, "n": 19, "location": "Fig 1", "note": ""},
+        {"kind": "main", "benchmark": "math average", "corpus": "ArXiv-Math", "published_pearson": -0.953,
+         "pearson": -0.949, "published_rmse": 0.031, "rmse": 0.031, "difference": 0.004, "n": 19,
+         "location": "Fig 4", "note": ""},
+        {"kind": "benchmark", "benchmark": "GSM8K", "corpus": "ArXiv-Math", "published_pearson": -0.922,
+         "pearson": -0.921, "published_rmse": 0.068, "rmse": 0.068, "difference": 0.001, "n": 19,
+         "location": "Table 9", "note": ""},
+        {"kind": "ablation", "benchmark": "PAL-GSM8K", "corpus": "ArXiv-Math", "published_pearson": -0.787,
+         "location": "Fig 8", "note": f"no table holds its scores{text}"},
+    ]  # fmt: skip
+    write_csv(results / "scores.csv", score_rows(text))
+    write_csv(results / "fits.csv", fits)
+    write_csv(results / "points.csv", points)
+    write_csv(results / "law.csv", law)
+    write_csv(results / "unmatched.csv", [{"model": f"tiny{text}", "reason": f"no published score{text}"}])
+    for name, content in zip(NAMES, (f"prose{text}", f"code{text}"), strict=True):
+        (corpora / name).mkdir(parents=True)
+        facts = {
+            "name": name,
+            "source": f"source{text}",
+            "content": content,
+            "since": "2026-07-01",
+            "until": "2026-08-01",
+            "documents_sha256": DIGEST,
+            "n_documents": 40,
+            "n_characters": 52_000,
+            "n_bytes": 53_000,
+            "published_from": "2026-07-01",
+            "published_until": "2026-07-31",
+            "dropped": {f"duplicate{text}": 7, "too short": 12},
+            "licenses": {f"MIT{text}": 30, "": 10},
+            "date_evidence": {f"index-upload-time{text}": 40},
+            "kept_for_later": True,
+        }
+        (corpora / name / "corpus.json").write_text(json.dumps(facts))
+    return results, corpora
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows under the columns of the first."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Replace a text in a file that holds it."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> ReportData:
+    """The sample inputs, read."""
+    return read(*write_inputs(tmp_path), NAMES)
+
+
+class Tags(HTMLParser):
+    """Collects the elements and attributes that a browser would see."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep one element."""
+        self.seen.append((tag, dict(attrs)))
+
+
+def words(page: str) -> str:
+    """Return what is left of a page without its markup, spaces collapsed."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+
+
+def test_advantage_is_computed(data: ReportData) -> None:
+    """The saving is one minus the ratio of the best model to the best compressor, over all variants."""
+    page = words(report.render(data))
+    assert "org/small-1b needs 0.900 bits per character, 55.0 % fewer than the best" in page
+    assert "xz (one stream), with 2.000." in page
+    assert "−55 %" in page
+    assert "on 2 of 2 corpora" in page
+
+
+def test_disadvantage_is_said_too(data: ReportData) -> None:
+    """A model that needs more bits than the best compressor is reported as such."""
+    scores = tuple(
+        replace(score, value=3.0 if score.corpus.startswith("news") else score.value)
+        if score.backend == "transformers" else score
+        for score in data.scores
+    )  # fmt: skip
+    page = words(report.render(replace(data, scores=scores)))
+    assert "on 1 of 2 corpora: 55.0 % fewer on packages-2026-07, 50.0 % more on news-2026-07" in page
+    assert "−55 % to +50 %" in page
+
+
+def test_law_is_summarised(data: ReportData) -> None:
+    """The largest difference is that of the rows that could be recomputed, and their number is told."""
+    page = words(report.render(data))
+    assert "r = −0.981" in page
+    assert "95 % interval −0.993 to −0.912" in page
+    assert (
+        "Of 4 figures that the paper prints, 3 were recomputed; the largest difference of r is 0.004" in page
+    )
+    assert "not recomputed" in page
+    assert "no table holds its scores" in page
+
+
+def test_charts_are_grouped_by_what_the_paper_prints(data: ReportData) -> None:
+    """Averages are drawn large, single benchmarks small, and other studies stand in a table alone."""
+    page = report.render(data)
+    sizes = re.findall(r'viewBox="0 0 (\d+) \d+"[^>]*><title>(.*?)\. r', page)
+    assert sizes == [("360", "average of the three areas"), ("360", "math average"), ("180", "GSM8K")]
+    assert "GSM8K of a leaderboard ArXiv-Math 3 r = −0.700 [−0.993, −0.912]" in words(page)
+
+
+def test_refused_fit_is_said_plainly(data: ReportData) -> None:
+    """A refused fit shows its reason, and no coefficient."""
+    page = words(report.render(data))
+    assert f"measured here: {REFUSAL}." in page
+    assert f"MMLU news-2026-07 {REFUSAL}" in page
+
+
+def test_measured_fit_is_drawn(data: ReportData) -> None:
+    """A fit of measured scores gets its own chart and its row, with the interval."""
+    (refused,) = (fit for fit in data.fits if fit.dataset == "measured")
+    fit = replace(data.fits[1], dataset="measured", x=refused.x, y=refused.y, n=3, spearman=-0.5)
+    points = tuple(
+        replace(point, dataset="measured", x=fit.x, y=fit.y) for point in data.points if point.y == "GSM8K"
+    )
+    drawn = replace(data, fits=(*data.fits[:-1], fit), points=(*data.points, *points))
+    before, after = (Tags(report.render(d)).seen for d in (data, drawn))
+    assert sum(tag == "figure" for tag, _ in after) == sum(tag == "figure" for tag, _ in before) + 1
+    assert "over 3 measured models, 95 % interval −0.993 to −0.912." in words(report.render(drawn))
+
+
+def test_tables_hold_rates_intervals_and_lossy_documents(data: ReportData) -> None:
+    """Bits per character, byte and token stand in the table; what a tokenizer does not restore is flagged."""
+    page = words(report.render(data))
+    assert "small-1b full/1900/512 0.900 0.810 to 0.990 0.882 3.600 40 3 not restored" in page
+    assert "xz one stream 2.000 – 1.960 – –" in page
+    assert "tiny-1b full/1900/512 1.200 1.080 to 1.320 1.176 4.800 40 xz" in page
+    assert page.count("not restored") == 2
+
+
+def test_infinite_bits_are_named_not_drawn(tmp_path: Path) -> None:
+    """A model that calls a text impossible is named beside the chart, and does not count as best or worst."""
+    results, corpora = write_inputs(tmp_path)
+    rows = score_rows()
+    for score in rows:
+        if score["model"] == "small":
+            score |= {"value": "inf", "low": "", "high": ""}
+    write_csv(results / "scores.csv", rows)
+    page = words(report.render(read(results, corpora, NAMES)))
+    assert "org/tiny-1b needs 1.200 bits per character, 40.0 % fewer" in page
+    assert "Not shown, because their bits are not finite: org/small-1b." in page
+
+
+def test_data_versions_are_listed(data: ReportData) -> None:
+    """Each corpus shows window, sizes, counts from the largest, and its digest, whole in the title."""
+    page = report.render(data)
+    text = words(page)
+    assert "2026-07-01 to 2026-08-01" in text
+    assert "too short 12 duplicate 7" in text
+    assert "MIT 30 unknown 10" in text
+    assert f'title="{DIGEST}">{DIGEST[:12]}</code>' in page
+    assert "git log -1 dvc.lock" in text
+
+
+def test_nothing_measured_yet_still_gives_a_page() -> None:
+    """Without any row the page says so, and shows no empty table."""
+    page = report.render(ReportData(scores=(), fits=(), points=(), law=(), unmatched=(), corpora=()))
+    assert "Nothing yet" in page
+    assert "0 language models and 0 classical compressors on 0 corpora" in words(page)
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    """Markup in any name, note or licence is shown as text, in the page and inside its charts."""
+    results, corpora = write_inputs(tmp_path, HOSTILE)
+    page = report.render(read(results, corpora, NAMES))
+    seen = Tags(page).seen
+    assert "script" not in {tag for tag, _ in seen}
+    assert not [name for _, attributes in seen for name in attributes if name.startswith("on")]
+    assert "alert(1)" in page
+    assert "49" not in re.sub(r'[a-z0-9]+="[^"]*"', "", words(page)).split()
+    assert "<script" not in page
+    root = ET.fromstring(report.law_figure(results))  # noqa: S314 - our own output
+    assert "script" not in {element.tag.rpartition("}")[2] for element in root.iter()}
+
+
+def test_page_refers_to_nothing_outside(data: ReportData) -> None:
+    """No element names another address, and a content policy forbids what a browser could still load."""
+    seen = Tags(report.render(data)).seen
+    for tag, attributes in seen:
+        assert tag not in {"script", "iframe", "object", "embed", "img", "base", "form"}
+        for name in ("src", "href", "xlink:href", "action", "srcset"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:,")), (tag, attributes)
+    (policy,) = (a["content"] for _, a in seen if a.get("http-equiv") == "Content-Security-Policy")
+    assert (policy or "").startswith("default-src 'none';")
+
+
+def test_structure_is_accessible(data: ReportData) -> None:
+    """Tables have captions and scoped headers, charts a title and a description, links a target."""
+    page = report.render(data)
+    seen = Tags(page).seen
+    tags = [tag for tag, _ in seen]
+    assert tags.count("table") == tags.count("caption") > 3
+    assert all(attributes.get("scope") for tag, attributes in seen if tag == "th")
+    charts = [a for tag, a in seen if tag == "svg" and "aria-hidden" not in a]
+    assert len(charts) == tags.count("desc") == 5
+    ids = [attributes["id"] for _, attributes in seen if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {(a.get("href") or "")[1:] for tag, a in seen if tag == "a"} <= set(ids)
+    assert [tag for tag in tags if tag in {"h1", "h2"}][:2] == ["h1", "h2"]
+
+
+def test_same_inputs_same_bytes(tmp_path: Path) -> None:
+    """Two writes are equal, whatever the order of the rows in scores.csv."""
+    results, corpora = write_inputs(tmp_path)
+    report.write(results, corpora, NAMES, tmp_path / "one.html")
+    write_csv(results / "scores.csv", score_rows()[::-1])
+    report.write(results, corpora, NAMES, tmp_path / "two" / "two.html")
+    first, second = (tmp_path / "one.html").read_bytes(), (tmp_path / "two" / "two.html").read_bytes()
+    assert first == second
+    assert str(tmp_path).encode() not in first
+    assert b"\r" not in first
+
+
+def test_lone_surrogates_can_be_written(tmp_path: Path) -> None:
+    """A surrogate that JSON can spell and UTF-8 cannot does not stop the page."""
+    results, corpora = write_inputs(tmp_path)
+    rewrite(corpora / "news-2026-07" / "corpus.json", '"source": "source"', '"source": "\\ud800"')
+    report.write(results, corpora, NAMES, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    "name", ["scores.csv", "fits.csv", "points.csv", "law.csv", "unmatched.csv", "corpus.json"]
+)
+def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    """A missing input is a user's error that names the file and how to make it."""
+    results, corpora = write_inputs(tmp_path)
+    path = results / name if name.endswith("csv") else corpora / "news-2026-07" / name
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{name} cannot be read: .*; rebuild it with `dvc repro`"):
+        report.write(results, corpora, NAMES, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "why"),
+    [
+        ("scores.csv", "corpus_sha256", "digest", "it has no column 'corpus_sha256'"),
+        ("scores.csv", "bits_per_character,1.2", "bits_per_character,much", "line 2, column 'value'"),
+        ("points.csv", ",0.4,", ",nan,", "nan is no finite measurement"),
+        ("scores.csv", DIGEST, "f" * 64, "another version of packages-2026-07"),
+        ("points.csv", "true", "maybe", "line 2, column 'used': 'maybe' is neither true nor false"),
+        ("unmatched.csv", "tiny,no published score", "tiny", "line 2, column 'reason': the line ends"),
+        ("law.csv", "main,average", '"main,average', "law.csv cannot be read"),
+    ],
+)
+def test_broken_table_is_named(tmp_path: Path, name: str, old: str, new: str, why: str) -> None:
+    """A table without a column, or with a value that is none, is refused with the place and the reason."""
+    results, corpora = write_inputs(tmp_path)
+    rewrite(results / name, old, new)
+    with pytest.raises(UserError, match=re.escape(why)):
+        read(results, corpora, NAMES)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """A table that is not UTF-8 is named."""
+    results, corpora = write_inputs(tmp_path)
+    (results / "law.csv").write_bytes(b"kind,\xff\n")
+    with pytest.raises(UserError, match=r"law\.csv cannot be read"):
+        read(results, corpora, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"n_documents": "40"}, "its 'n_documents' is '40'"),
+        ({"licenses": ["MIT"]}, "its 'licenses' is ['MIT']"),
+        ({"name": "other"}, "it describes 'other'"),
+        ({"until": None}, "its 'until' is None"),
+    ],
+)
+def test_broken_corpus_is_named(tmp_path: Path, change: dict[str, object], why: str) -> None:
+    """A corpus.json that lacks a fact, or holds another kind of value, is refused."""
+    results, corpora = write_inputs(tmp_path)
+    path = corpora / "news-2026-07" / "corpus.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=re.escape(why)):
+        read(results, corpora, NAMES)
+
+
+def test_rate_without_bits_per_character_is_refused(data: ReportData) -> None:
+    """A model that has bits per byte alone cannot be placed, and is named."""
+    scores = tuple(s for s in data.scores if (s.model, s.metric) != ("xz", "bits_per_character"))
+    with pytest.raises(UserError, match="no bits_per_character of xz on packages-2026-07"):
+        report.render(replace(data, scores=scores))
+
+
+def test_law_figure_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """The figure for the README holds n, r with its interval and the source, and needs no page."""
+    results, _ = write_inputs(tmp_path)
+    figure = report.law_figure(results)
+    text = " ".join(ET.fromstring(figure).itertext())  # noqa: S314 - our own output
+    assert "3 models: Pearson r = −0.981 [−0.993, −0.912] (95 %), RMSE 0.031" in text
+    assert "Huang et al. 2024, Tables 4, 6, 8" in text
+    assert figure == report.law_figure(results)
+    rewrite(results / "fits.csv", ",overall,", ",elsewhere,")
+    with pytest.raises(UserError, match=r"fits\.csv cannot be read: it holds no linear fit"):
+        report.law_figure(results)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser; a machine without one skips, continuous integration fails."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not found:
+        reason = "no chromium, chromium-browser or google-chrome on PATH"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of the sample inputs, with long and hostile names, as a file address."""
+    folder = tmp_path_factory.mktemp("page")
+    results, corpora = write_inputs(folder, f" {HOSTILE} {'x' * 60}")
+    report.write(results, corpora, NAMES, folder / "report.html")
+    return (folder / "report.html").as_uri()
+
+
+def opened(browser: Browser, address: str, *, width: int, scheme: Any = "light") -> tuple[Page, list[str]]:
+    """Open a page; return it with every complaint and request that it made."""
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    noted: list[str] = []
+    page.on("console", lambda message: noted.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: noted.append(f"error: {error}"))
+    page.on("request", lambda request: noted.append(f"request: {request.url}"))
+    page.goto(address, wait_until="networkidle")
+    return page, noted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_loads_alone_and_fits(browser: Browser, address: str, width: int, scheme: str) -> None:
+    """On a phone and a desk, light and dark: no complaint, one request, no sideways scrolling of the page."""
+    page, noted = opened(browser, address, width=width, scheme=scheme)
+    assert noted == [f"request: {address}"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.slow
+def test_light_and_dark_differ(browser: Browser, address: str) -> None:
+    """The page and the ink inside its charts follow the reader's colour scheme; print stays light."""
+    style = "e => [getComputedStyle(document.documentElement).backgroundColor, getComputedStyle(e).fill]"
+    looks = []
+    for scheme in ("light", "dark"):
+        page, _ = opened(browser, address, width=800, scheme=scheme)
+        looks.append(page.eval_on_selector(".chart .title", style))
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.eval_on_selector(".chart .title", style) == looks[0]
+        page.close()
+    assert looks[0][0] != looks[1][0]
+    assert looks[0][1] != looks[1][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1200])
+def test_charts_are_visible_and_hold_their_text(browser: Browser, address: str, width: int) -> None:
+    """Every chart has an area, and no text in it, shown or waiting for the pointer, leaves its view box."""
+    page, _ = opened(browser, address, width=width)
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll('svg.chart')].flatMap(chart => {
+            const box = chart.viewBox.baseVal, area = chart.getBoundingClientRect();
+            const wrong = area.width * area.height > 0 ? [] : ['a chart without area'];
+            for (const text of chart.querySelectorAll('text')) {
+                const b = text.getBBox();
+                if (b.x < -1 || b.y < -1 || b.x + b.width > box.width + 1 || b.y + b.height > box.height + 1)
+                    wrong.push(text.textContent);
+            }
+            return wrong;
+        })"""
+    )
+    assert outside == []
+    page.close()
+
+
+@pytest.mark.slow
+def test_model_is_named_on_focus(browser: Browser, address: str) -> None:
+    """A point that takes the focus shows its model."""
+    page, _ = opened(browser, address, width=800)
+    point = page.locator("svg .point:has(.readout)").first
+    readout = point.locator(".readout")
+    assert readout.evaluate("e => getComputedStyle(e).opacity") == "0"
+    point.focus()
+    assert readout.evaluate("e => getComputedStyle(e).opacity") == "1"
+    page.close()
+
+
+@pytest.mark.slow
+def test_law_figure_renders(browser: Browser, tmp_path: Path) -> None:
+    """The standalone figure loads by itself, without complaint, and paints its own background."""
+    results, _ = write_inputs(tmp_path)
+    figure = tmp_path / "law.svg"
+    figure.write_text(report.law_figure(results), encoding="utf-8")
+    page, noted = opened(browser, figure.as_uri(), width=800, scheme="dark")
+    assert noted == [f"request: {figure.as_uri()}"]
+    fill = page.eval_on_selector(".paper", "e => getComputedStyle(e).fill")
+    assert fill == "rgb(21, 23, 26)"
+    page.close()
