@@ -169,9 +169,11 @@ def _score_once(
     entry: scores.ModelEntry, protocol: ScoringProtocol, chosen: corpus.Corpus
 ) -> list[scores.Score]:
     journal = STAGING / "scores" / f"{scores.cell_key(entry, protocol, chosen)}.jsonl"
-    chosen.documents()  # a text that cannot be read is said before a model takes its time to load
+    # Read first: a text that cannot be is said before a model takes its time to load.
+    alone = len(chosen.documents()) == 1
     scored = scores.scorer(entry, protocol, _warn)(chosen, journal)
     journal.unlink(missing_ok=True)
+    scored = scored[:1] if alone else scored  # a stream of one document says nothing new
     return [row for part in scored for row in scores.summarise(entry, chosen, part)]
 
 
@@ -233,11 +235,12 @@ def _result(part: dict[str, scores.Score]) -> dict[str, Any]:
 def _line(part: dict[str, scores.Score]) -> str:
     first = part["bits_per_character"]
     bounds = "" if first.low is None else f" [{first.low:.4f}, {first.high:.4f}]"
+    documents = "document" if first.n_documents == 1 else "documents"
     lossy = f", {first.n_lossy} not restored exactly by the tokenizer" if first.n_lossy else ""
     return (
         f"{first.model} on {first.corpus} ({first.protocol}): {first.value:.4f} bits per character{bounds}, "
         f"{part['bits_per_byte'].value:.4f} per byte; {first.n_characters:,} characters"
-        f"{'' if first.protocol == 'stream' else f' in {first.n_documents} documents'}{lossy}"
+        f"{'' if first.protocol == 'stream' else f' in {first.n_documents} {documents}'}{lossy}"
     )
 
 

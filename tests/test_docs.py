@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,8 @@ import yaml
 from collectors.__main__ import COMMANDS as COLLECTORS
 from collectors.document import SCHEMA
 from collectors.filters import _KNOWN as FILTERS
-from evaluate import report
+from evaluate import fit, report, scores
+from evaluate.__main__ import BENCHMARKS, PUBLISHED, main
 from evaluate.__main__ import COMMANDS as EVALUATE
 from samples import ROOT
 
@@ -51,10 +53,10 @@ def test_the_data_contract_names_every_filter() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_between_documents_lead_somewhere(path: object) -> None:
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
     """Every relative link names a file that is there."""
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):  # type: ignore[attr-defined]
-        assert (path.parent / target).exists(), target  # type: ignore[attr-defined]
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:
@@ -64,13 +66,31 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     assert listed == modules - {"__init__.py"}
 
 
+def test_the_readme_shows_true_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compressor's line is what the command prints."""
+    monkeypatch.chdir(ROOT)
+    command = "python -m evaluate score --model ppmd --text LICENSE"
+    assert main(command.split()[3:]) == 0
+    assert f"$ {command}\n{capsys.readouterr().out}" in README
+
+
+@pytest.mark.slow
+def test_the_readme_shows_true_bits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The language model's line, to the digits that any machine reproduces."""
+    monkeypatch.chdir(ROOT)
+    command = "python -m evaluate score --model smollm2-135m --text LICENSE"
+    assert main(command.split()[3:]) == 0
+    assert f"$ {command}\n{capsys.readouterr().out}" in README
+
+
 def test_the_figure_in_the_readme_is_what_the_pipeline_draws(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """docs/law.svg follows from the published tables, to the byte."""
-    from evaluate import fit, scores
-    from evaluate.__main__ import BENCHMARKS, PUBLISHED
-
     out = tmp_path_factory.mktemp("law")
     scores.write_scores(out / "scores.csv", [])
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())["fit"]
