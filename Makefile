@@ -17,7 +17,7 @@ help:
 	@echo "make test     run all tests"
 	@echo "make quick    run the tests that take seconds"
 	@echo "make check    formatting, lint and types"
-	@echo "make clean    remove the environment, models and everything that repro makes; the cache stays"
+	@echo "make clean    remove the environment, the fetched model and caches; data and results stay"
 
 setup: $(READY)
 
@@ -58,4 +58,4 @@ check: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .staging models results corpora/raw corpora/documents corpora/*/documents.parquet
+	rm -rf .venv .staging models/converted $(MODEL) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,7 +6,10 @@ digits, which changes 38 of 1,250 news, wiki and Python texts. The conversion ha
 the pre-tokenizer, and is cached under the file's digest.
 """
 
+import io
 import shutil
+import sys
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,14 +47,17 @@ def _convert(path: Path, folder: Path, pre_tokenizer: Any) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    # transformers draws its bars whether or not anybody watches.
+    quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
+        with quiet:
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+            )
     except Exception as error:  # a damaged file fails anywhere inside the readers, with any type
         raise _damaged(path, error) from error
     if pre_tokenizer is not None:
