@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         params = _params()
         request = _request(arguments.snapshot, params)
         facts = arguments.run(request, params, arguments.workers)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -63,18 +63,26 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
         epilog=f"commands, in the order of the pipeline:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", help=argparse.SUPPRESS, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", help=argparse.SUPPRESS, metavar="COMMAND", prog="python -m collectors"
+    )
     for name, run in (("collect", _collect), ("extract", _extract), ("dedup", _dedup)):
         command = commands.add_parser(
             name, help=COMMANDS[name], description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
         )
         command.add_argument("snapshot", metavar="SNAPSHOT", help="a name under `snapshots` in params.yaml")
         command.add_argument(
-            "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)"
+            "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: one per core)"
         )
         command.add_argument("--json", action="store_true", help="print JSON for programs to read")
         command.set_defaults(run=run)
     return parser, parser.parse_args(argv)
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number above 0")
+    return int(value)
 
 
 def _collect(request: Request, _params: dict[str, Any], _workers: int) -> dict[str, Any]:
@@ -82,7 +90,7 @@ def _collect(request: Request, _params: dict[str, Any], _workers: int) -> dict[s
     if origin.NETWORK and os.environ.get("FRESHBITS_NETWORK") != "1":
         raise UserError(
             f"snapshot {request.name} would be scraped from the web, and what the web says today is another "
-            "snapshot; restore it with `dvc pull`, or collect a new one with `make refresh`"
+            "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew with `make refresh`"
         )
     result = snapshot.write_snapshot(
         CORPORA / "raw" / request.name,
@@ -118,13 +126,18 @@ def _records(request: Request) -> Iterator[Any]:
 
 
 def _dedup(request: Request, params: dict[str, Any], _workers: int) -> dict[str, Any]:
-    rules = params.get("filters", {}).get(request.content)
+    rules = _section(params, "filters").get(request.content)
     if not isinstance(rules, dict):
         raise UserError(
             f"params.yaml has no filters for content {request.content!r}; add `filters.{request.content}`"
         )
     config = _minhash(params)
+    threshold = _section(params, "dedup").get("threshold", 0.7)
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise UserError(f"`dedup.threshold` in params.yaml must be a number, not {threshold!r}")
     names = list(params["snapshots"])
+    for name in names[: names.index(request.name)]:
+        _check_name(name)
     judged = list(filters.run(read_documents(_documents(request.name)), filters.filters(rules)))
     earlier = [
         Earlier(
@@ -139,7 +152,7 @@ def _dedup(request: Request, params: dict[str, Any], _workers: int) -> dict[str,
         read_signatures(_signatures(request.name), config),
         earlier,
         corpus=request.name,
-        threshold=params.get("dedup", {}).get("threshold", 0.7),
+        threshold=threshold,
     )
     dropped = (document for document in judged if document.drop_reason)
     facts = build.write_corpus(CORPORA / request.name, request, [*fresh, *dropped])
@@ -164,7 +177,9 @@ def _signatures(name: str) -> Path:
 
 
 def _minhash(params: dict[str, Any]) -> MinHashConfig:
-    settings = params.get("dedup", {}).get("minhash", {})
+    settings = _section(_section(params, "dedup"), "minhash")
+    if not all(type(value) is int for value in settings.values()):
+        raise UserError(f"`dedup.minhash` in params.yaml takes whole numbers, not {settings!r}")
     try:
         return MinHashConfig(**settings)
     except TypeError as error:
@@ -173,8 +188,8 @@ def _minhash(params: dict[str, Any]) -> MinHashConfig:
 
 def _params() -> dict[str, Any]:
     try:
-        params = yaml.safe_load(PARAMS.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(
             f"{PARAMS} cannot be read ({' '.join(str(error).split())}); run from the repository"
         ) from error
@@ -188,8 +203,7 @@ def _request(name: str, params: dict[str, Any]) -> Request:
         raise UserError(
             f"snapshot {name!r} is not in params.yaml; it lists {', '.join(params['snapshots']) or 'none'}"
         )
-    if not re.fullmatch(r"[a-z0-9_-]+", name):
-        raise UserError(f"snapshot name {name!r} must be of a-z, 0-9, _ and -; rename it in params.yaml")
+    _check_name(name)
     entry = params["snapshots"][name]
     if not isinstance(entry, dict):
         raise UserError(
@@ -210,6 +224,18 @@ def _request(name: str, params: dict[str, Any]) -> Request:
             f"snapshot {name} ends ({until:%Y-%m-%d}) before it begins ({since:%Y-%m-%d}); swap the two"
         )
     return Request(name=name, since=since, until=until, settings=settings, **fixed)
+
+
+def _check_name(name: Any) -> None:
+    if not re.fullmatch(r"[a-z0-9_-]+", str(name)):
+        raise UserError(f"snapshot name {name!r} must be of a-z, 0-9, _ and -; rename it in params.yaml")
+
+
+def _section(params: dict[str, Any], name: str) -> dict[str, Any]:
+    section = params.get(name, {})
+    if not isinstance(section, dict):
+        raise UserError(f"`{name}` in params.yaml must be a mapping, not {section!r}")
+    return section
 
 
 def _midnight(value: Any) -> datetime:

@@ -79,9 +79,9 @@ def write_corpus(folder: Path, request: Request, documents: Iterable[Document]) 
         date_evidence=_counts(e.kind for document in kept for e in document.date_evidence),
     )
     with replacing(folder / "README.md") as temporary:
-        temporary.write_text(_card(facts, kept))
+        temporary.write_text(_card(facts, kept), encoding="utf-8")
     with replacing(folder / "corpus.json") as temporary:
-        temporary.write_text(json.dumps(asdict(facts), indent=2) + "\n")
+        temporary.write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
     return facts
 
 

@@ -247,6 +247,8 @@ def read_documents(path: Path) -> Iterator[Document]:
     Raises:
         UserError: when the file is missing, is no Parquet, or lacks a column.
     """
+    if not path.is_file():
+        raise UserError(f"{path} is missing; make it with `dvc repro`, or with the step before this one")
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+MAX_EXPRESSION = 1_000  # characters; parentheses are read recursively
+
 # Trove classifiers that name one licence. "BSD License" does not say which of the BSD family.
 _CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
@@ -46,6 +48,8 @@ def satisfied(expression: str, allowed: Iterable[str]) -> bool:
     `AND` needs both sides, `OR` one of them; `WITH` makes a licence of its own that must be allowed
     by its full name. An empty or broken expression allows nothing.
     """
+    if len(expression) > MAX_EXPRESSION:
+        return False
     tokens = re.findall(r"[()]|[^\s()]+", re.sub(r"\s+WITH\s+", "\0", expression))
     stream = iter([*tokens, ""])
     try:

@@ -212,10 +212,11 @@ def _description(about: Message, release: _Release, raw: RawRecord) -> Document:
 def _module(path: str, payload: bytes, about: Message, release: _Release, raw: RawRecord) -> Document:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(payload).readline)
-    except SyntaxError:
-        encoding = "utf-8"
+        text = payload.decode(encoding, "replace")
+    except (SyntaxError, LookupError, UnicodeError):
+        text = payload.decode("utf-8", "replace")
     # What is no text in its own encoding shows as U+FFFD, which the control-character filter counts.
-    text = payload.decode(encoding, "replace").removeprefix("\ufeff")
+    text = text.removeprefix("\ufeff")
     return _document(
         f"{release.name}/{path}", path, text, about, release, raw, language="python", language_probability=1.0
     )

@@ -9,14 +9,17 @@ common WARC readers take a truncated shard for a complete one without a word.
 import gzip
 import io
 import json
+import re
 import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from warcio.archiveiterator import ArchiveIterator
@@ -27,7 +30,8 @@ from collectors.document import RawRecord, UserError, sha256_of
 
 FORMAT = 1
 SHARD_BYTES = 256 << 20
-MAX_RECORD_BYTES = 64 << 20
+MAX_PAYLOAD_BYTES = 64 << 20
+MAX_RECORD_BYTES = MAX_PAYLOAD_BYTES + (1 << 20)  # its headers too
 _NAMESPACE = uuid.UUID("6f1a4a0e-8c1b-5c0a-9d5e-0b1f3c2d4e5f")
 
 
@@ -121,20 +125,31 @@ def write_snapshot(
         UserError: when the folder exists, or the source gives nothing.
     """
     if folder.exists():
-        raise UserError(f"snapshot {folder} exists and is never rewritten; collect under another name")
+        raise UserError(
+            f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder first"
+        )
+    staging.mkdir(parents=True, exist_ok=True)
+    work = Path(mkdtemp(dir=staging, prefix=f"{request.name}-"))
+    try:
+        snapshot = _write(work, resources, request, collector)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work.replace(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return snapshot
+
+
+def _write(work: Path, resources: Iterable[Resource], request: Request, collector: str) -> Snapshot:
     name = request.name
-    work = staging / name
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
     n_records = n_bytes = 0
-    shard, stream = "", None
-    with (work / "records.jsonl").open("w") as index:
+    shard = ""
+    with ExitStack() as files:
+        index = files.enter_context((work / "records.jsonl").open("w", encoding="utf-8"))
+        stream: Any = None
         for resource in resources:
             if stream is None or stream.tell() > SHARD_BYTES:
-                if stream is not None:
-                    stream.close()
                 shard = f"{name}-{n_records:08d}.warc.gz"
-                stream = (work / shard).open("wb")
+                stream = files.enter_context((work / shard).open("wb"))
             offset = stream.tell()
             _write_record(stream, resource)
             entry = {
@@ -147,9 +162,8 @@ def write_snapshot(
             index.write(json.dumps(entry) + "\n")
             n_records += 1
             n_bytes += len(resource.payload)
-    if stream is None:
+    if not n_records:
         raise UserError(f"the source of snapshot {name} gave nothing; check its settings in params.yaml")
-    stream.close()
     snapshot = Snapshot(
         name=name,
         request=request.facts(),
@@ -160,13 +174,16 @@ def write_snapshot(
     )
     facts = {"format": FORMAT, "complete": True, **asdict(snapshot)}
     (work / "snapshot.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work.replace(folder)
     return snapshot
 
 
 def _write_record(stream: Any, resource: Resource) -> None:
-    moment = resource.date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if len(resource.payload) > MAX_PAYLOAD_BYTES or not re.fullmatch(r"\S+", resource.uri):
+        raise UserError(
+            f"resource {resource.uri!r} of {len(resource.payload):,} bytes cannot be stored: an address has no white "
+            f"space, a payload at most {MAX_PAYLOAD_BYTES:,} bytes"
+        )
+    moment = resource.date.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
     digest = sha256(resource.payload).hexdigest()
     identity = f"{resource.uri} {moment} {digest}"
     writer = WARCWriter(stream, gzip=True, warc_version="WARC/1.1")
@@ -199,8 +216,8 @@ def read_snapshot(folder: Path) -> Snapshot:
             raise UserError(
                 f"snapshot {folder} is incomplete or of another format than {FORMAT}; collect it anew"
             )
-        return Snapshot(**facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Snapshot(**{**facts, "shards": dict(facts["shards"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder} holds no readable snapshot; restore it with `dvc checkout`") from error
 
 
@@ -214,20 +231,33 @@ def read_records(folder: Path) -> Iterator[tuple[RawRecord, Resource]]:
     index = folder / "records.jsonl"
     if not index.is_file() or sha256_of(index) != snapshot.shards.get("records.jsonl"):
         raise _altered(index, "its index")
-    with index.open() as lines:
+    verified: set[str] = set()
+    with index.open(encoding="utf-8") as lines:
         for line in lines:
             entry = json.loads(line)
-            if entry["shard"] not in snapshot.shards:
-                raise _altered(folder / entry["shard"], entry["uri"])
-            yield _read_record(folder, entry)
+            if entry["shard"] not in verified:
+                _verify(folder, entry["shard"], snapshot, index)
+                verified.add(entry["shard"])
+            yield _read_record(folder / entry["shard"], entry)
 
 
-def _read_record(folder: Path, entry: dict[str, Any]) -> tuple[RawRecord, Resource]:
-    shard = folder / entry["shard"]
+def _verify(folder: Path, name: str, snapshot: Snapshot, index: Path) -> None:
+    """Raise unless a shard has the digest that was recorded, naming the first record that is damaged."""
+    shard = folder / Path(name).name
+    if name == shard.name and shard.is_file() and sha256_of(shard) == snapshot.shards.get(name):
+        return
+    with index.open(encoding="utf-8") as lines:
+        for entry in map(json.loads, lines):
+            if entry["shard"] == name:
+                _read_record(shard, entry)
+    raise _altered(shard, "the header of a record")
+
+
+def _read_record(shard: Path, entry: dict[str, Any]) -> tuple[RawRecord, Resource]:
     try:
         with shard.open("rb") as file:
             file.seek(entry["offset"])
-            member = file.read(entry["length"])
+            member = file.read(min(entry["length"], MAX_RECORD_BYTES))
         record = next(iter(ArchiveIterator(io.BytesIO(_gunzip(member)))))
         payload = record.content_stream().read()
         headers = record.rec_headers

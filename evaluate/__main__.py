@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         arguments.run(arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -56,7 +57,9 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
         epilog=f"commands, in the order of the pipeline:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", help=argparse.SUPPRESS, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", help=argparse.SUPPRESS, metavar="COMMAND", prog="python -m evaluate"
+    )
 
     score = _command(commands, "score", _score)
     score.add_argument(
@@ -70,7 +73,9 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
         metavar="FOLDER",
         help="score a folder of .parquet or .jsonl files, or a built corpus",
     )
-    score.add_argument("--column", default="text", help="the field that holds the text (default: text)")
+    score.add_argument(
+        "--column", type=_name, default="text", help="the field that holds the text (default: text)"
+    )
     score.add_argument(
         "--protocol", choices=PROTOCOLS, help="how text is cut into windows (default: params.yaml)"
     )
@@ -88,6 +93,12 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     _command(commands, "fit", _fit)
     _command(commands, "report", _report)
     return parser, parser.parse_args(argv)
+
+
+def _name(value: str) -> str:
+    if not value:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return value
 
 
 def _command(commands: Any, name: str, run: Any) -> argparse.ArgumentParser:
@@ -143,7 +154,11 @@ def _what_to_score(arguments: argparse.Namespace) -> tuple[scores.ModelEntry, Sc
             f"model {arguments.model!r} is neither in params.yaml ({', '.join(models) or 'no models'}) nor a .gguf "
             "file, a folder with safetensors, or a hub id such as org/name"
         )
-    settings = dict(params.get("score", {}))
+    if arguments.protocol and entry.backend == "compressors":
+        raise UserError(
+            f"--protocol cuts text into windows for language models; {entry.slug} is a compressor"
+        )
+    settings = dict(_section(params, "score"))
     if arguments.protocol:
         settings["protocol"] = arguments.protocol
     name = settings.pop("protocol", "full")
@@ -157,6 +172,10 @@ def _what_to_score(arguments: argparse.Namespace) -> tuple[scores.ModelEntry, Sc
 
 
 def _entry(slug: str, options: Any) -> scores.ModelEntry:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", str(slug)) or slug in {".", ".."}:
+        raise UserError(
+            f"model name {slug!r} must be of letters, digits, . _ and -; rename it in params.yaml"
+        )
     if not isinstance(options, dict):
         raise UserError(f"model {slug} in params.yaml must be a mapping with a `backend`, not {options!r}")
     rest = dict(options)
@@ -168,7 +187,8 @@ def _entry(slug: str, options: Any) -> scores.ModelEntry:
 def _score_once(
     entry: scores.ModelEntry, protocol: ScoringProtocol, chosen: corpus.Corpus
 ) -> list[scores.Score]:
-    journal = STAGING / "scores" / f"{scores.cell_key(entry, protocol, chosen)}.jsonl"
+    key = scores.cell_key(entry, scores.weights_of(entry), protocol, chosen)
+    journal = STAGING / "scores" / f"{key}.jsonl"
     # Read first: a text that cannot be is said before a model takes its time to load.
     alone = len(chosen.documents()) == 1
     scored = scores.scorer(entry, protocol, _warn)(chosen, journal)
@@ -182,7 +202,13 @@ def _score_cells(
 ) -> list[scores.Score]:
     """Score what has no current cell yet; return the scores of all of them."""
     paths = {c.name: CELLS / entry.slug / f"{c.name}.parquet" for c in corpora}
-    keys = {c.name: scores.cell_key(entry, protocol, c) for c in corpora}
+    weights = scores.weights_of(entry)
+    if not weights:
+        raise UserError(
+            f"model {entry.slug} is a hub id without a `revision`, so its weights may change under its name; pin a "
+            "commit in params.yaml"
+        )
+    keys = {c.name: scores.cell_key(entry, weights, protocol, c) for c in corpora}
     missing = [c for c in corpora if not scores.is_current(paths[c.name], keys[c.name])]
     run = scores.scorer(entry, protocol, _warn) if missing else None
     for chosen in missing:
@@ -258,8 +284,12 @@ def _fit(arguments: argparse.Namespace) -> None:
         for score in scores.read_cell(CELLS / slug / f"{name}.parquet", _entry(slug, options).name)
     ]
     scores.write_scores(RESULTS / "scores.csv", rows)
-    fit.run(RESULTS / "scores.csv", BENCHMARKS, PUBLISHED, RESULTS, **params.get("fit", {}))
-    metrics = json.loads((RESULTS / "metrics.json").read_text())
+    settings = _section(params, "fit")
+    unknown = set(settings) - {"seed", "resamples"}
+    if unknown:
+        raise UserError(f"`fit` in params.yaml takes seed and resamples, not {', '.join(map(str, unknown))}")
+    fit.run(RESULTS / "scores.csv", BENCHMARKS, PUBLISHED, RESULTS, **settings)
+    metrics = json.loads((RESULTS / "metrics.json").read_text(encoding="utf-8"))
     print(json.dumps(metrics, indent=2) if arguments.json else f"fits written to {RESULTS}")
 
 
@@ -267,7 +297,7 @@ def _report(arguments: argparse.Namespace) -> None:
     page, figure = RESULTS / "report.html", RESULTS / "law.svg"
     report.write(RESULTS, CORPORA, list(_params()["snapshots"]), page)
     with replacing(figure) as temporary:
-        temporary.write_text(report.law_figure(RESULTS))
+        temporary.write_text(report.law_figure(RESULTS), encoding="utf-8")
     files = {"report": str(page), "figure": str(figure)}
     print(
         json.dumps(files)
@@ -278,8 +308,8 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _params() -> dict[str, Any]:
     try:
-        params = yaml.safe_load(PARAMS.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(
             f"{PARAMS} cannot be read ({' '.join(str(error).split())}); run from the repository"
         ) from error
@@ -288,6 +318,13 @@ def _params() -> dict[str, Any]:
     ):
         raise UserError(f"{PARAMS} must hold the mappings `models` and `snapshots`; see the comments in it")
     return params
+
+
+def _section(params: dict[str, Any], name: str) -> dict[str, Any]:
+    section = params.get(name, {})
+    if not isinstance(section, dict):
+        raise UserError(f"`{name}` in params.yaml must be a mapping, not {section!r}")
+    return section
 
 
 def _warn(message: str) -> None:

@@ -48,6 +48,9 @@ class Row:
     hollow: bool = False
 
 
+SMALLEST = 1e-290  # spans below it have parts without a logarithm
+
+
 def ticks(low: float, high: float, count: int) -> tuple[float, list[float]]:
     """Return a step of 1, 2 or 5 times a power of ten and its multiples in [low, high].
 
@@ -71,8 +74,8 @@ def padded(values: Iterable[float], share: float = 0.07) -> tuple[float, float]:
     known = list(values) or [0.0, 1.0]
     low, high = min(known), max(known)
     span = high - low
-    if span <= 1e-9 * max(abs(low), abs(high)):
-        span = abs(high) or 1.0
+    if span <= max(1e-9 * max(abs(low), abs(high)), SMALLEST):
+        span = abs(high) if abs(high) > SMALLEST else 1.0
     return low - share * span, high + share * span
 
 

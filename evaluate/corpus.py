@@ -56,8 +56,10 @@ def built_corpus(folder: Path) -> Corpus:
         facts = json.loads((folder / "corpus.json").read_text())
         name, content, digest = facts["name"], facts["content"], facts["documents_sha256"]
         empty = facts["n_documents"] == 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder} holds no built corpus; build it with `dvc repro`") from error
+    if name != folder.resolve().name:
+        raise UserError(f"corpus.json in {folder} describes {name!r}; restore the folder with `dvc checkout`")
     path = folder / BUILT
     if not path.is_file() or sha256_of(path) != digest:
         raise UserError(
@@ -69,21 +71,22 @@ def built_corpus(folder: Path) -> Corpus:
 def text_file(path: Path) -> Corpus:
     """Return a UTF-8 text file as a corpus of one document."""
     if not path.is_file():
-        raise UserError(f"text file {path} does not exist; check the path")
+        raise UserError(f"text file {path} does not exist or is no plain file; check the path")
     return Corpus(name=path.name, content="", sha256=sha256_of(path), files=(path,), column="")
 
 
 def folder(path: Path, column: str) -> Corpus:
-    """Return the .parquet and .jsonl files of a folder as one corpus.
+    """Return the .parquet and .jsonl files of a folder, or a single one, as one corpus.
 
     A folder that the pipeline built is read as such, without the documents it dropped.
     """
     if (path / "corpus.json").is_file():
         return built_corpus(path)
-    files = sorted(p for p in path.glob("*") if p.suffix in {".parquet", ".jsonl"} and p.is_file())
+    found = [path] if path.is_file() else path.glob("*")
+    files = sorted(p for p in found if p.suffix in {".parquet", ".jsonl"} and p.is_file())
     if not files:
         raise UserError(
-            f"folder {path} holds no .parquet and no .jsonl file; use --text for a plain text file"
+            f"{path} holds no .parquet and no .jsonl file, folders inside it not counted; use --text for plain text"
         )
     digest = hashlib.sha256(
         "".join(f"{p.name} {sha256_of(p)} {column}\n" for p in files).encode()
@@ -114,7 +117,7 @@ def _parquet_rows(path: Path, column: str) -> Iterator[tuple[str, str]]:
     try:
         file = pq.ParquetFile(path)
         names = file.schema_arrow.names
-        if column not in names:
+        if names.count(column) != 1:
             raise _no_column(path, column, names)
         wanted = [name for name in dict.fromkeys(("id", column)) if name in names]
         number = 0
@@ -153,6 +156,6 @@ def _row(path: Path, number: int, row: dict[str, object], column: str) -> tuple[
 
 
 def _no_column(path: Path, column: str, names: list[str]) -> UserError:
-    return UserError(
-        f"{path} has no column {column!r}; name one with --column: {', '.join(map(repr, names)) or 'none'}"
-    )
+    found = "several columns" if column in names else "no column"
+    listing = ", ".join(map(repr, names)) or "none"
+    return UserError(f"{path} has {found} {column!r}; name one with --column: {listing}")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 CONVERSION = 1
 
 
-def converted(path: Path, cache: Path) -> tuple[Path, str]:
-    """Return a transformers folder that holds the model of a GGUF file, and the file's sha256.
+def converted(path: Path, cache: Path) -> Path:
+    """Return a transformers folder that holds the model of a GGUF file.
 
     Args:
         path: the GGUF file.
@@ -32,15 +32,14 @@ def converted(path: Path, cache: Path) -> tuple[Path, str]:
     Raises:
         UserError: when the file is damaged, or names a pre-tokenizer that nobody here knows.
     """
-    digest = sha256_of(path)
-    folder = cache / f"{digest[:16]}-{CONVERSION}"
+    folder = cache / f"{sha256_of(path)[:16]}-{CONVERSION}"
     if not folder.exists():
         pre_tokenizer = _pre_tokenizer(path)
         temporary = cache / f".{folder.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         _convert(path, temporary, pre_tokenizer)
         temporary.replace(folder)
-    return folder, digest
+    return folder
 
 
 def _convert(path: Path, folder: Path, pre_tokenizer: Any) -> None:

@@ -47,11 +47,13 @@ def _read(path: Path, key: str) -> tuple[dict[int, Any], int]:
         for i, line in enumerate(file):
             try:
                 entry = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 entry = None
-            if entry is None or (i == 0 and entry != {"key": key}):
+            if i == 0 and entry != {"key": key}:
                 break
             if i > 0:
+                if not (isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int):
+                    break
                 done[entry[0]] = entry[1]
             intact += len(line)
     return done, intact

@@ -114,23 +114,22 @@ def rate(likelihoods: Sequence[Likelihood], unit: Unit) -> float:
 
 
 def interval(likelihoods: Sequence[Likelihood], unit: Unit, *, seed: int = 0) -> tuple[float, float] | None:
-    """Return the 95 % interval of `rate` by resampling documents, or None for fewer than two of them.
+    """Return the 95 % interval of `rate` by resampling documents, or None where fewer than two hold any text.
 
     A percentile bootstrap of the ratio: documents are the unit of sampling, because tokens within
     one are not independent (Efron and Tibshirani 1993, chapter 13).
     """
     nll = np.array([row.nll for row in likelihoods])
     units = _units(likelihoods, unit)
-    keep = units > 0
-    nll, units = nll[keep], units[keep]
-    if len(nll) < 2:
+    if np.count_nonzero(units) < 2:
         return None
     random = np.random.default_rng(seed)
     ratios = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
         sample = random.integers(len(nll), size=len(nll))
-        ratios[i] = nll[sample].sum() / units[sample].sum()
-    low, high = np.quantile(ratios, (0.025, 0.975)) / np.log(2)
+        total = units[sample].sum()
+        ratios[i] = nll[sample].sum() / total if total else np.nan
+    low, high = np.nanquantile(ratios, (0.025, 0.975)) / np.log(2)
     return float(low), float(high)
 
 

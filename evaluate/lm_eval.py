@@ -69,6 +69,10 @@ def parse(text: str) -> Run:
     config = _mapping(payload.get("config"), "config")
     if config.get("limit") is not None:
         raise UserError("it was made with --limit and covers only a part of each task: run the tasks whole")
+    for task, samples in _mapping(payload.get("n-samples"), "n-samples").items():
+        counts = _mapping(samples, "n-samples")
+        if counts.get("effective") != counts.get("original"):
+            raise UserError(f"it covers only a part of {task[:80]}: run the tasks whole")
     results = _mapping(payload.get("results"), "results")
     chosen = {
         task: best

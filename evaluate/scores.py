@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from evaluate import compressors
 from evaluate.corpus import Corpus
 from evaluate.likelihood import Unit, interval, likelihoods, rate
 from evaluate.model import LanguageModel, Likelihood
+from evaluate.weights import identity
 from evaluate.windows import ScoringProtocol
 
 # Part of every key: raise it when the same inputs would give other numbers.
@@ -132,10 +134,13 @@ def scorer(entry: ModelEntry, protocol: ScoringProtocol, warn: Callable[[str], N
         )
     from evaluate.transformers_model import load
 
-    try:
-        model = load(name=entry.slug, **entry.options)
-    except TypeError as error:
-        raise UserError(f"model {entry.slug} in params.yaml has wrong options: {error}") from error
+    wrong = set(entry.options) - set(signature(load).parameters)
+    if wrong or "source" not in entry.options:
+        raise UserError(
+            f"model {entry.slug} in params.yaml has wrong options ({', '.join(sorted(wrong)) or 'no source'}); it "
+            f"takes {', '.join(signature(load).parameters)}"
+        )
+    model = load(**{**entry.options, "name": entry.slug})
     fitted = protocol.within(model.context_length)
     if fitted != protocol:
         warn(
@@ -181,9 +186,25 @@ def _language_model_scorer(model: LanguageModel, protocol: ScoringProtocol) -> S
     return score
 
 
-def cell_key(entry: ModelEntry, protocol: ScoringProtocol, corpus: Corpus) -> str:
-    """Return the digest of all that a cell's numbers are computed from."""
-    return _digest([ARITHMETIC, entry.backend, dict(entry.options), str(protocol), corpus.sha256])
+def weights_of(entry: ModelEntry) -> str:
+    """Return what identifies an entry's weights, or its codec; empty for a hub id without a revision.
+
+    Raises:
+        UserError: when a local model is missing or not what its entry declares.
+    """
+    if entry.backend == "transformers":
+        wanted = {name: entry.options.get(name) for name in ("revision", "sha256")}
+        return identity(str(entry.options.get("source")), **wanted)
+    return f"codec:{entry.options.get('codec', entry.slug)}"
+
+
+def cell_key(entry: ModelEntry, weights: str, protocol: ScoringProtocol, corpus: Corpus) -> str:
+    """Return the digest of what makes a cell's numbers: model and weights, protocol, texts, our arithmetic.
+
+    Library versions are recorded in the cell and not part of its key: an upgrade scores nothing again.
+    """
+    options = json.loads(json.dumps(dict(entry.options), default=str))
+    return _digest([ARITHMETIC, entry.slug, entry.backend, options, weights, str(protocol), corpus.sha256])
 
 
 def is_current(path: Path, key: str) -> bool:
@@ -213,6 +234,10 @@ def read_cell(path: Path, name: str) -> list[Score]:
     Raises:
         UserError: when the file is no cell.
     """
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing; make it with `python -m evaluate score --model {path.parent.name}`"
+        )
     try:
         rows = pq.read_table(path, schema=_CELL).to_pylist()
     except (OSError, pa.ArrowException) as error:
@@ -274,7 +299,7 @@ def _summarise(rows: Sequence[Likelihood], metric: str, origin: Mapping[str, Any
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
     """Write scores as CSV, sorted, by rename; floats with nine significant digits."""
     names = [f.name for f in fields(Score)]
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for score in sorted(scores, key=lambda s: (s.model, s.corpus, s.protocol, s.metric)):

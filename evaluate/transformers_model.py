@@ -7,7 +7,6 @@ scaling); that both routes agree is checked when a model is loaded.
 """
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from collectors.document import UserError, sha256_of
+from collectors.document import UserError
 from evaluate.gguf_conversion import converted
 from evaluate.model import Prefix, Tokens
+from evaluate.weights import identity
 
 # Rows of logits at a time: 64 MiB of float32, whatever the vocabulary.
 LOGITS_AT_A_TIME = 2**24
@@ -51,7 +50,13 @@ class TransformersModel:
         batch = self.tokenizer(
             list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
         )
-        return [np.array(ids, dtype=np.int64) for ids in batch["input_ids"]]
+        tokens = [np.array(ids, dtype=np.int64) for ids in batch["input_ids"]]
+        if max((ids.max() for ids in tokens if len(ids)), default=0) >= self.vocabulary_size:
+            raise UserError(
+                f"the tokenizer of {self.name} gives ids beyond the {self.vocabulary_size} that the model knows; "
+                "the two do not belong together"
+            )
+        return tokens
 
     def decode(self, tokens: Tokens) -> str:
         """Return the text that the tokens restore; see `LanguageModel.decode`."""
@@ -96,7 +101,7 @@ def load(
         source: a GGUF file, a folder with safetensors, or a hub id.
         name: what to call it.
         revision: commit of a hub id.
-        sha256: what a GGUF file must hash to.
+        sha256: what a local model must hash to; see `weights.identity`.
         separator: the token that stands before a document where the tokenizer adds no BOS.
         dtype: precision of weights and activations.
         device: where it runs; empty takes a GPU if there is one.
@@ -104,38 +109,46 @@ def load(
         cache: folder for converted GGUF files.
 
     Raises:
-        UserError: when the model is missing, damaged, not what `sha256` promises, has no safetensors,
-            needs code of its own, or computes its logits in a way that cannot be taken apart.
+        UserError: when the model is missing, damaged or incomplete, not what `sha256` promises, has no
+            safetensors, needs code of its own, or computes its logits in a way that cannot be taken apart.
     """
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if dtype not in get_args(Dtype):
         raise UserError(f"dtype {dtype!r} is unknown; choose one of {', '.join(get_args(Dtype))}")
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    folder, identity = _resolve(source, revision, sha256, cache)
+    if not isinstance(trust_remote_code, bool):
+        raise UserError(f"trust_remote_code of {name} must be true or false, not {trust_remote_code!r}")
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    known = identity(source, revision=revision, sha256=sha256)
+    folder = str(converted(Path(source), cache)) if Path(source).suffix == ".gguf" else source
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, revision=revision, trust_remote_code=trust_remote_code
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        auto: Any = transformers.AutoModelForCausalLM
+        model, found = auto.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
         )
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            revision=revision,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        model.eval().to(place)
+        config = model.config.get_text_config()
+        decoder, head = _take_apart(model, source)
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # a model's files are untrusted, and fail anywhere in the readers with any type
         raise UserError(f"model {source!r} does not load: {_first_line(error)}") from error
-    except SafetensorError as error:
+    # What a file lacks is filled at random, and says so only in a log.
+    wrong = [key for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in found[kind]]
+    if wrong:
         raise UserError(
-            f"model {source!r} has damaged weights ({_first_line(error)}); fetch it again"
-        ) from error
-    model.eval().to(place)
-    config = model.config.get_text_config()
-    decoder, head = _take_apart(model, source)
+            f"model {source!r} has other weights than its config.json describes, {wrong[0]} among {len(wrong)}; "
+            "fetch it again"
+        )
     return TransformersModel(
         name=name,
-        revision=identity or str(getattr(model.config, "_commit_hash", None) or revision or "unknown"),
+        revision=known or str(getattr(model.config, "_commit_hash", None) or "unknown"),
         context_length=getattr(config, "max_position_embeddings", None),
         vocabulary_size=config.vocab_size,
         prefix=_prefix(tokenizer, separator, source),
@@ -145,33 +158,6 @@ def load(
         head=head,
         device=place,
     )
-
-
-def _resolve(source: str, revision: str | None, sha256: str | None, cache: Path) -> tuple[str, str]:
-    """Return what transformers is to load, and what identifies it (empty for a hub id)."""
-    path = Path(source)
-    if path.is_file() and path.suffix == ".gguf":
-        if sha256 and sha256_of(path) != sha256:
-            raise UserError(
-                f"{source} has sha256 {sha256_of(path)}, not {sha256} as declared; fetch it again"
-            )
-        folder, digest = converted(path, cache)
-        return str(folder), f"sha256:{digest}"
-    if path.is_dir():
-        if not list(path.glob("*.safetensors")):
-            raise UserError(
-                f"folder {source} holds no .safetensors file; convert the model first, for pickled weights "
-                "can run code and are never opened"
-            )
-        parts = sorted(p for p in path.iterdir() if p.suffix in {".safetensors", ".json", ".model"})
-        listing = "".join(f"{p.name} {sha256_of(p)}\n" for p in parts)
-        return source, f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
-    if path.exists() or path.suffix or source.count("/") != 1 or source.startswith((".", "models/")):
-        raise UserError(
-            f"model {source!r} is neither a name in params.yaml, a .gguf file, a folder with safetensors, "
-            "nor a hub id such as org/name; `make models` fetches the default model"
-        )
-    return source, revision or ""
 
 
 def _prefix(tokenizer: Any, separator: str | None, source: str) -> Prefix:
@@ -215,15 +201,10 @@ def _take_apart(model: Any, source: str) -> tuple[Any, Any]:
     head = copy.copy(model)
     head._modules = {**model._modules, prefix: _NoDecoder()}  # noqa: SLF001  the copy shares all weights
     probe = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)[None]
-    try:
-        with torch.inference_mode():
-            whole = model(input_ids=probe, use_cache=False).logits
-            apart = head(inputs_embeds=decoder(input_ids=probe, use_cache=False)[0], use_cache=False).logits
-            agree = torch.allclose(whole.float(), apart.float(), rtol=1e-3, atol=1e-3)
-    except (AttributeError, TypeError) as error:
-        raise UserError(
-            f"model {source!r} cannot be split into decoder and head: {_first_line(error)}"
-        ) from error
+    with torch.inference_mode():
+        whole = model(input_ids=probe, use_cache=False).logits
+        apart = head(inputs_embeds=decoder(input_ids=probe, use_cache=False)[0], use_cache=False).logits
+        agree = torch.allclose(whole.float(), apart.float(), rtol=1e-3, atol=1e-3)
     if not agree:
         raise UserError(f"model {source!r} computes its logits from more than the last hidden states")
     return decoder, head

@@ -41,6 +41,8 @@ class ScoringProtocol:
     def __post_init__(self) -> None:
         if self.name not in PROTOCOLS:
             raise UserError(f"protocol {self.name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
+        if not all(type(value) is int for value in (self.window, self.stride)):
+            raise UserError(f"window {self.window!r} and stride {self.stride!r} must be whole numbers")
         if not 1 <= self.stride < self.window:
             raise UserError(
                 f"stride {self.stride} must be at least 1 and less than the window of {self.window} tokens"

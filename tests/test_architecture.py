@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from samples import ROOT
 
@@ -33,6 +34,29 @@ def imports(path: Path) -> set[str]:
 def test_imports_form_no_cycle() -> None:
     """Data flows one way, and so do imports."""
     TopologicalSorter({name: imports(path) for name, path in MODULES.items()}).prepare()
+
+
+STAGES = {
+    "extract": {"collectors.source", "collectors.minhash", "collectors.snapshot"},
+    "dedup": {"collectors.filters", "collectors.dedup", "collectors.build"},
+    "score": {"evaluate.scores", "evaluate.transformers_model"},
+    "fit": {"evaluate.scores", "evaluate.fit"},
+    "report": {"evaluate.report"},
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_edit_runs_every_stage_that_it_can_change(stage: str) -> None:
+    """A stage in dvc.yaml depends on all modules that its code imports, whether directly or not."""
+    needed: set[str] = set()
+    found = set(STAGES[stage])
+    while found:
+        needed |= found
+        found = set().union(*(imports(MODULES[name]) & MODULES.keys() for name in found)) - needed
+    if stage == "fit":
+        needed -= {"evaluate.transformers_model", "evaluate.gguf_conversion"}  # reading a cell loads no model
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    assert {name.replace(".", "/") + ".py" for name in needed} <= set(declared)
 
 
 def test_the_two_halves_share_the_record_alone() -> None:

@@ -159,13 +159,13 @@ def test_published_scores_are_complete() -> None:
         "MMLU (multiple choice)": 19, "Common Crawl": 19, "GitHub Python": 28, "ArXiv-Math": 22,
     }  # fmt: skip
     assert {name: sum(row.benchmark == name for row in paper) for name in sizes} == sizes
-    assert all(row.hf_id for row in rows)
+    assert all(row.hf_id for row in paper)
 
 
 def test_protocols_are_studies() -> None:
     """HellaSwag of the paper, of the leaderboard and of a model card are three quantities."""
     rows = [row for row in benchmarks.read(PUBLISHED) if row.benchmark == "HellaSwag"]
-    assert {(row.study, row.shots) for row in rows} == {
+    assert {(row.study, row.shots) for row in rows} >= {
         ("huang2024", 0),
         ("open-llm-leaderboard", 10),
         ("ruan2024", 10),

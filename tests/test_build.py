@@ -1,5 +1,6 @@
 """Corpora: byte-identical, explained, and readable by other tools."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -88,7 +89,7 @@ def test_hostile_licences_do_not_break_the_card(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_corpus_is_byte_identical_under_any_hash_seed_and_worker_count(tmp_path: Path) -> None:
-    """Extract and dedup the listed snapshots of code twice, in other processes and orders."""
+    """Two listed snapshots twice, in other processes: the same bytes, and those that dvc.lock records."""
     runs = []
     for seed, workers in (("0", "1"), ("4711", "3")):
         work = tmp_path / seed
@@ -107,6 +108,12 @@ def test_a_corpus_is_byte_identical_under_any_hash_seed_and_worker_count(tmp_pat
         runs.append({str(p.relative_to(work)): sha256_of(p) for p in files})
     assert runs[0] == runs[1]
     assert len(runs[0]) == 2 * (3 + 2 + 4)
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["extract@code-2025-12"]["outs"]
+    for out in lock:
+        found = (tmp_path / "0" / out["path"]).read_bytes()
+        assert hashlib.md5(found, usedforsecurity=False).hexdigest() == out["md5"], (
+            "collect the snapshot anew"
+        )
     (repeat,) = [
         d for d in read_documents(tmp_path / "0/corpora/code-2026-03/dropped.parquet") if d.duplicate
     ]

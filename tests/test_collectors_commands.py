@@ -9,11 +9,9 @@ import pytest
 import yaml
 from test_packages import install
 
-from collectors import __main__ as commands
 from collectors.__main__ import COMMANDS, main
 from collectors.document import read_documents
 from collectors.source import SOURCES
-from samples import ROOT
 
 SNAPSHOT: dict[str, Any] = {
     "source": "packages",
@@ -191,12 +189,3 @@ def test_wrong_settings_are_one_line(
     errors = [run(capsys, command, "first", "--workers", "1")[2] for command in ("extract", "dedup")]
     assert message in "".join(errors)
     assert not any("Traceback" in error for error in errors)
-
-
-def test_the_pipeline_lists_what_extraction_depends_on() -> None:
-    """An edit of any module that extraction imports must run it again."""
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["extract"]
-    declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
-    sources = {f"collectors/{name}.py" for name in SOURCES}
-    assert sources <= declared
-    assert commands.COMMANDS.keys() == {"collect", "extract", "dedup"}

@@ -36,6 +36,7 @@ def test_a_folder_is_its_parquet_and_json_lines(tmp_path: Path) -> None:
 def test_a_built_corpus_is_read_without_what_it_dropped(tmp_path: Path) -> None:
     """The same by --corpus and by name, under the digest that corpus.json gives."""
     kept, dropped = make_document("kept", 1), make_document("dropped", 2, drop_reason="license")
+    tmp_path /= REQUEST.name
     facts = write_corpus(tmp_path, REQUEST, [kept, dropped])
     corpus = folder(tmp_path, "ignored")
     assert corpus.documents() == [(kept.id, "kept")]
@@ -43,6 +44,8 @@ def test_a_built_corpus_is_read_without_what_it_dropped(tmp_path: Path) -> None:
     (tmp_path / "documents.parquet").write_bytes((tmp_path / "dropped.parquet").read_bytes())
     with pytest.raises(UserError, match="is not the file that corpus.json beside it describes"):
         built_corpus(tmp_path)
+    with pytest.raises(UserError, match="describes 'test-2026-09'; restore the folder"):
+        built_corpus(tmp_path.rename(tmp_path.with_name("other")))
 
 
 @pytest.mark.parametrize("facts", ["", "[]", '{"name": "a"}', "null"])
@@ -84,6 +87,10 @@ def test_parquet_columns_are_checked(tmp_path: Path) -> None:
         folder(tmp_path, "text").documents()
     with pytest.raises(UserError, match="has no text in 'n' but int"):
         folder(tmp_path, "n").documents()
+    twice = pa.table([["a"], ["b"]], names=["text", "text"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="has several columns 'text'"):
+        folder(tmp_path, "text").documents()
     pq.write_table(pa.table({"text": pa.array([None], pa.string())}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="has no text in 'text' but NoneType"):
         folder(tmp_path, "text").documents()
@@ -91,7 +98,7 @@ def test_parquet_columns_are_checked(tmp_path: Path) -> None:
 
 def test_missing_paths_are_one_line(tmp_path: Path) -> None:
     """A file or folder that is not there."""
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist or is no plain file"):
         text_file(tmp_path / "a.txt")
     with pytest.raises(UserError, match="holds no .parquet and no .jsonl file"):
         folder(tmp_path / "nowhere", "text")

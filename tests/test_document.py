@@ -106,7 +106,7 @@ def test_dates_must_be_usable(fields: dict[str, Any], message: str) -> None:
 
 def test_files_that_are_no_corpus_are_one_line(tmp_path: Path) -> None:
     """Missing, not Parquet, or lacking a column: each named."""
-    with pytest.raises(UserError, match="no readable Parquet"):
+    with pytest.raises(UserError, match="is missing; make it with `dvc repro`"):
         list(read_documents(tmp_path / "missing.parquet"))
     (tmp_path / "words.parquet").write_text("words")
     with pytest.raises(UserError, match="no readable Parquet"):

@@ -179,8 +179,13 @@ def test_mistakes_are_one_line_and_status_2(
         ("{models: {m: null}, snapshots: {}}", "model m in params.yaml must be a mapping with a `backend`"),
         ("{models: {m: {}}, snapshots: {}, score: {stride: 9999}}", "stride 9999 must be"),
         ("{models: {m: {}}, snapshots: {}, score: {speed: 9}}", "takes protocol, window and stride"),
-        ("{models: {m: {}}, snapshots: {}, score: {window: wide}}", "takes protocol, window and stride"),
+        ("{models: {m: {}}, snapshots: {}, score: {window: wide}}", "must be whole numbers"),
         ("{models: {m: {backend: compressors}}, snapshots: {s: {}}}", "corpora/s holds no built corpus"),
+        (
+            "{models: {m: {backend: compressors}}, snapshots: {}, score: [1]}",
+            "`score` in params.yaml must be",
+        ),
+        ("{models: {m: {}}, snapshots: {}, score: {window: 1900.5}}", "must be whole numbers"),
     ],
 )
 def test_a_wrong_params_file_is_one_line(
@@ -192,6 +197,25 @@ def test_a_wrong_params_file_is_one_line(
     assert status == 2
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_other_weights_are_scored_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell belongs to its weights, wherever they lie."""
+    (before,) = run_json(capsys, "score", "--model", "tiny")
+    save_model(project / "tiny", transformers.LlamaConfig(**{**WIDE, "num_hidden_layers": 1}))
+    (after,) = run_json(capsys, "score", "--model", "tiny")
+    assert after["revision"] != before["revision"]
+    assert after["nll_nats"] != before["nll_nats"]
+
+
+def test_recorded_scores_need_a_pinned_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hub id may change under its name, so params.yaml must say which commit."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["models"]["hub"] = {"backend": "transformers", "source": "org/Some-1.7B"}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    status, _, err = run(capsys, "score", "--model", "hub")
+    assert status == 2
+    assert "is a hub id without a `revision`" in err
 
 
 def test_renaming_a_model_scores_nothing_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,12 +97,12 @@ def test_conversion_happens_once_and_whole(tmp_path: Path) -> None:
     """The cache is keyed by digest; what a killed conversion left behind is not taken for one."""
     path = write_gguf(tmp_path / "tiny.gguf", pre="smollm")
     cache = tmp_path / "cache"
-    folder, digest = converted(path, cache)
+    folder = converted(path, cache)
     stamp = (folder / "model.safetensors").stat().st_mtime_ns
-    assert converted(path, cache) == (folder, digest)
+    assert converted(path, cache) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
     folder.rename(cache / f".{folder.name}.tmp")
-    assert converted(path, cache) == (folder, digest)
+    assert converted(path, cache) == folder
     assert [p.name for p in cache.iterdir()] == [folder.name]
 
 

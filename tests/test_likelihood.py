@@ -226,6 +226,14 @@ def test_the_interval_covers_the_true_rate() -> None:
     assert 0.90 <= covered / 300 <= 0.98
 
 
+def test_the_interval_is_that_of_the_rate() -> None:
+    """Documents without text count in both: what a compressor pays for empty files is in the rate too."""
+    rows = _rows([5.0, 6.0] + [20.0] * 100, [40, 50] + [0] * 100)
+    bounds = interval(rows, "character")
+    assert bounds is not None
+    assert bounds[0] <= rate(rows, "character") <= bounds[1]
+
+
 def test_one_document_has_no_interval() -> None:
     """Nothing can be resampled from a single document."""
     assert interval(_rows([1.0, 0.0], [10, 0]), "character") is None

@@ -33,6 +33,7 @@ FILES = {
     "moss/__init__.py": b"",
     "moss/grow.py": b"# coding: latin-1\r\nNAME = '\xe9tang'\r\n",
     "moss/broken.py": b"# coding: utf-8\nNAME = '\xff'\n",
+    "moss/rot.py": b"# coding: rot13\nNAME = 1\n",
     "moss/data.txt": b"no code",
 }
 
@@ -87,7 +88,7 @@ def documents(tmp_path: Path, asked: Request) -> list[Document]:
 def test_code_is_every_python_file_of_the_record(tmp_path: Path) -> None:
     """Files outside the installation and files of other kinds are none; text is decoded as Python does."""
     found = {d.title: d for d in documents(tmp_path, request("code"))}
-    assert sorted(found) == ["moss/__init__.py", "moss/broken.py", "moss/grow.py"]
+    assert sorted(found) == ["moss/__init__.py", "moss/broken.py", "moss/grow.py", "moss/rot.py"]
     grow = found["moss/grow.py"]
     assert grow.text == "# coding: latin-1\nNAME = 'étang'\n"
     assert (grow.language, grow.license, grow.license_evidence) == ("python", "MIT", "License-Expression")

@@ -31,7 +31,7 @@ SCORED = Scored(
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     """A built corpus of two texts."""
-    folder = tmp_path / "corpus"
+    folder = tmp_path / REQUEST.name
     write_corpus(folder, REQUEST, [make_document("one text " * 9, 1), make_document("another text", 2)])
     return built_corpus(folder)
 
@@ -63,18 +63,20 @@ def test_cells_are_queried_without_us(tmp_path: Path, corpus: Corpus) -> None:
 
 
 def test_the_key_changes_with_everything_a_number_depends_on(corpus: Corpus) -> None:
-    """Options, backend, protocol, corpus; not with the published name."""
+    """Weights, options, backend, codec, protocol, corpus; not with the published name."""
     protocol = ScoringProtocol()
     keys = {
-        scores.cell_key(ENTRY, protocol, corpus),
-        scores.cell_key(replace(ENTRY, options={"source": "y"}), protocol, corpus),
-        scores.cell_key(replace(ENTRY, backend="compressors"), protocol, corpus),
-        scores.cell_key(ENTRY, ScoringProtocol(window=100, stride=50), corpus),
-        scores.cell_key(ENTRY, ScoringProtocol(name="huang2024"), corpus),
-        scores.cell_key(ENTRY, protocol, replace(corpus, sha256="other")),
+        scores.cell_key(ENTRY, "w", protocol, corpus),
+        scores.cell_key(ENTRY, "other weights", protocol, corpus),
+        scores.cell_key(replace(ENTRY, slug="other"), "w", protocol, corpus),
+        scores.cell_key(replace(ENTRY, options={"source": "y"}), "w", protocol, corpus),
+        scores.cell_key(replace(ENTRY, backend="compressors"), "w", protocol, corpus),
+        scores.cell_key(ENTRY, "w", ScoringProtocol(window=100, stride=50), corpus),
+        scores.cell_key(ENTRY, "w", ScoringProtocol(name="huang2024"), corpus),
+        scores.cell_key(ENTRY, "w", protocol, replace(corpus, sha256="other")),
     }
-    assert len(keys) == 6
-    assert scores.cell_key(replace(ENTRY, name="z"), protocol, corpus) in keys
+    assert len(keys) == 8
+    assert scores.cell_key(replace(ENTRY, name="z"), "w", protocol, corpus) in keys
 
 
 def test_a_cell_is_current_only_under_its_key(tmp_path: Path, corpus: Corpus) -> None:
@@ -107,7 +109,10 @@ def test_compressors_are_scored_alone_and_as_a_stream(tmp_path: Path, corpus: Co
     ("entry", "message"),
     [
         (ModelEntry(slug="m", backend="vllm"), "backend 'vllm' of m is unknown; choose one of transformers"),
-        (ModelEntry(slug="m", backend="transformers", options={"speed": 9}), "model m .* has wrong options"),
+        (
+            ModelEntry(slug="m", backend="transformers", options={"speed": 9}),
+            "model m .* has wrong options .speed",
+        ),
         (
             ModelEntry(slug="m", backend="transformers", options={"source": "x", "dtype": "int8"}),
             "dtype 'int8'",

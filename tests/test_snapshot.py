@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -128,6 +129,26 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: Callable[[Path], None
     damage(path)
     with pytest.raises(UserError, match=f"{path.name} is truncated or altered at .*dvc checkout"):
         list(read_records(folder))
+
+
+def test_an_altered_header_is_found(tmp_path: Path) -> None:
+    """Nothing in a shard may change, not only the payloads."""
+    (shard,) = write(tmp_path).glob("*.warc.gz")
+    data = gzip.decompress(shard.read_bytes())
+    shard.write_bytes(gzip.compress(data.replace(b"2026-09-02", b"1999-09-02")))
+    with pytest.raises(UserError, match="truncated or altered"):
+        list(read_records(shard.parent))
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payload beyond the bound, an address with white space: refused before a snapshot holds them."""
+    monkeypatch.setattr(snapshot, "MAX_PAYLOAD_BYTES", 100)
+    with pytest.raises(UserError, match="cannot be stored"):
+        write(tmp_path)
+    with pytest.raises(UserError, match="cannot be stored"):
+        write(tmp_path, resources=[replace(RESOURCES[0], uri="a b", payload=b"")])
+    assert not (tmp_path / "raw").exists()
+    assert not list((tmp_path / "staging").iterdir())
 
 
 def test_incomplete_snapshots_never_pass_for_complete(tmp_path: Path) -> None:
