@@ -9,6 +9,7 @@ common WARC readers take a truncated shard for a complete one without a word.
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import uuid
@@ -19,7 +20,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from warcio.archiveiterator import ArchiveIterator
@@ -128,8 +128,9 @@ def write_snapshot(
         raise UserError(
             f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder first"
         )
-    staging.mkdir(parents=True, exist_ok=True)
-    work = Path(mkdtemp(dir=staging, prefix=f"{request.name}-"))
+    # A folder of this process's own: two collections at once must not mix.
+    work = staging / f"{request.name}-{os.getpid()}"
+    work.mkdir(parents=True)
     try:
         snapshot = _write(work, resources, request, collector)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,7 @@ def _write(work: Path, resources: Iterable[Resource], request: Request, collecto
         shards={path.name: sha256_of(path) for path in sorted(work.iterdir())},
     )
     facts = {"format": FORMAT, "complete": True, **asdict(snapshot)}
-    (work / "snapshot.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    (work / "snapshot.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return snapshot
 
 

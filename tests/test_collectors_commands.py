@@ -86,13 +86,17 @@ def test_a_later_snapshot_holds_nothing_of_an_earlier_one(capsys: pytest.Capture
     assert all(d.duplicate.similarity == 1.0 for d in dropped if d.duplicate)
 
 
-@pytest.mark.usefixtures("project")
-def test_a_snapshot_is_collected_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """A second collect under the same name is refused, and nothing changes."""
-    assert run(capsys, "collect", "first")[0] == 0
+def test_a_snapshot_is_collected_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second collect verifies what is there; it never rewrites it, and says when it is damaged."""
+    _, out, _ = run(capsys, "collect", "first")
+    (shard,) = (project / "corpora" / "raw" / "first").glob("*.warc.gz")
+    stamp = shard.stat().st_mtime_ns
+    assert run(capsys, "collect", "first") == (0, out, "")
+    assert shard.stat().st_mtime_ns == stamp
+    shard.write_bytes(shard.read_bytes()[:-9])
     status, _, err = run(capsys, "collect", "first")
     assert status == 2
-    assert "exists and is never rewritten" in err
+    assert "is truncated or altered" in err
 
 
 def test_a_changed_request_needs_a_new_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +106,9 @@ def test_a_changed_request_needs_a_new_name(project: Path, capsys: pytest.Captur
     status, _, err = run(capsys, "extract", "first")
     assert status == 2
     assert "answers another request than params.yaml makes" in err
+    status, _, err = run(capsys, "collect", "first")
+    assert status == 2
+    assert "exists and is never rewritten" in err
 
 
 @pytest.mark.usefixtures("project")

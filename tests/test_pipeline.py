@@ -97,6 +97,23 @@ def test_the_pipeline_runs_repeats_nothing_and_grows_by_what_is_new(repository: 
 
 
 @pytest.mark.slow
+def test_a_changed_entry_never_replaces_a_snapshot(repository: Path) -> None:
+    """Another window under the same name is refused, and the raw bytes stay."""
+    run(repository, "dvc", "repro", "collect@prose-2026-09")
+    raw = repository / "corpora" / "raw" / "prose-2026-09"
+    before = sorted((path.name, path.read_bytes()) for path in raw.iterdir())
+    change(repository, lambda params: params["snapshots"]["prose-2026-09"].update(until="2026-10-02"))
+    failed = subprocess.run(
+        ["dvc", "repro", "collect@prose-2026-09"],
+        cwd=repository, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert failed.returncode != 0
+    assert "is never rewritten; collect under another name" in failed.stdout + failed.stderr
+    assert sorted((path.name, path.read_bytes()) for path in raw.iterdir()) == before
+    change(repository, lambda params: params["snapshots"]["prose-2026-09"].update(until="2026-10-01"))
+
+
+@pytest.mark.slow
 def test_a_missing_model_stops_the_pipeline_with_one_line(repository: Path) -> None:
     """What was computed before stays; the message says what is missing."""
     change(
