@@ -33,6 +33,13 @@ def test_a_folder_is_its_parquet_and_json_lines(tmp_path: Path) -> None:
     assert folder(tmp_path, "text").sha256 != corpus.sha256
 
 
+def test_a_single_file_of_rows_is_a_corpus_too(tmp_path: Path) -> None:
+    """--corpus takes one .jsonl or .parquet file as well as a folder of them."""
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "two"}\n')
+    assert folder(tmp_path / "b.jsonl", "text").documents() == [("b.jsonl:1", "two")]
+
+
 def test_a_built_corpus_is_read_without_what_it_dropped(tmp_path: Path) -> None:
     """The same by --corpus and by name, under the digest that corpus.json gives."""
     kept, dropped = make_document("kept", 1), make_document("dropped", 2, drop_reason="license")

@@ -248,3 +248,12 @@ def test_any_json_never_breaks_the_reader(payload: Any) -> None:
     for whole in (payload, {"results": payload}, {"results": {"t": payload}}):
         with pytest.raises(UserError):
             parsed(whole)
+
+
+def test_a_part_of_a_task_is_refused() -> None:
+    """Samples that were left out make another figure, whether `limit` says so or the counts do."""
+    samples = {"hellaswag": {"original": 10042, "effective": 10}}
+    with pytest.raises(UserError, match="covers only a part of hellaswag"):
+        lm_eval.parse(json.dumps({**V049, "n-samples": samples}))
+    whole = {"hellaswag": {"original": 10042, "effective": 10042}}
+    assert lm_eval.parse(json.dumps({**V049, "n-samples": whole})) == lm_eval.parse(json.dumps(V049))
