@@ -66,23 +66,13 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     assert listed == modules - {"__init__.py"}
 
 
+@pytest.mark.parametrize("model", ["ppmd", pytest.param("smollm2-135m", marks=pytest.mark.slow)])
 def test_the_readme_shows_true_output(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    """The compressor's line is what the command prints."""
+    """Its lines of scores are what the commands print, to the digits that any machine reproduces."""
     monkeypatch.chdir(ROOT)
-    command = "python -m evaluate score --model ppmd --text LICENSE"
-    assert main(command.split()[3:]) == 0
-    assert f"$ {command}\n{capsys.readouterr().out}" in README
-
-
-@pytest.mark.slow
-def test_the_readme_shows_true_bits(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The language model's line, to the digits that any machine reproduces."""
-    monkeypatch.chdir(ROOT)
-    command = "python -m evaluate score --model smollm2-135m --text LICENSE"
+    command = f"python -m evaluate score --model {model} --text LICENSE"
     assert main(command.split()[3:]) == 0
     assert f"$ {command}\n{capsys.readouterr().out}" in README
 
