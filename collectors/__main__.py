@@ -146,7 +146,8 @@ def _dedup(request: Request, params: dict[str, Any], _workers: int) -> dict[str,
     if isinstance(threshold, bool) or not isinstance(threshold, int | float):
         raise UserError(f"`dedup.threshold` in params.yaml must be a number, not {threshold!r}")
     names = list(params["snapshots"])
-    for name in names[: names.index(request.name)]:
+    before = names[: names.index(request.name)]
+    for name in before:
         _check_name(name)
     judged = list(filters.run(read_documents(_documents(request.name)), filters.filters(rules)))
     earlier = [
@@ -155,7 +156,7 @@ def _dedup(request: Request, params: dict[str, Any], _workers: int) -> dict[str,
             signed=read_signatures(_signatures(name), config),
             texts=lambda ids, name=name: _texts(name, ids),  # type: ignore[misc]
         )
-        for name in names[: names.index(request.name)]
+        for name in before
     ]
     fresh = deduplicate(
         (document for document in judged if not document.drop_reason),

@@ -210,7 +210,7 @@ def _score_cells(
         )
     keys = {c.name: scores.cell_key(entry, weights, protocol, c) for c in corpora}
     missing = [c for c in corpora if not scores.is_current(paths[c.name], keys[c.name])]
-    run = scores.scorer(entry, protocol, _warn) if missing else None
+    run = scores.scorer(entry, protocol, _warn) if not all(c.empty for c in missing) else None
     for chosen in missing:
         journal = STAGING / "scores" / entry.slug / f"{chosen.name}.jsonl"
         if chosen.empty:

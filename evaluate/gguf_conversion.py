@@ -13,7 +13,7 @@ from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collectors.document import UserError, sha256_of
+from collectors.document import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 CONVERSION = 1
 
 
-def converted(path: Path, cache: Path) -> Path:
+def converted(path: Path, digest: str, cache: Path) -> Path:
     """Return a transformers folder that holds the model of a GGUF file.
 
     Args:
         path: the GGUF file.
+        digest: its sha256, which the caller has computed to identify the model.
         cache: folder that keeps conversions.
 
     Raises:
         UserError: when the file is damaged, or names a pre-tokenizer that nobody here knows.
     """
-    folder = cache / f"{sha256_of(path)[:16]}-{CONVERSION}"
+    folder = cache / f"{digest[:16]}-{CONVERSION}"
     if not folder.exists():
         pre_tokenizer = _pre_tokenizer(path)
         temporary = cache / f".{folder.name}.tmp"

@@ -203,7 +203,7 @@ def cell_key(entry: ModelEntry, weights: str, protocol: ScoringProtocol, corpus:
 
     Library versions are recorded in the cell and not part of its key: an upgrade scores nothing again.
     """
-    options = json.loads(json.dumps(dict(entry.options), default=str))
+    options = dict(entry.options)
     return _digest([ARITHMETIC, entry.slug, entry.backend, options, weights, str(protocol), corpus.sha256])
 
 
@@ -308,4 +308,4 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -121,7 +121,9 @@ def load(
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     known = identity(source, revision=revision, sha256=sha256)
-    folder = str(converted(Path(source), cache)) if Path(source).suffix == ".gguf" else source
+    folder = source
+    if Path(source).suffix == ".gguf":
+        folder = str(converted(Path(source), known.removeprefix("sha256:"), cache))
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectors.dedup import CLOSEST, Earlier, candidates, deduplicate
-from collectors.document import Document, Match, RawRecord, UserError, document
+from collectors.document import Document, Match, UserError
 from collectors.minhash import MinHashConfig, band_keys, normalised, sign
+from samples import make_document
 
 CONFIG = MinHashConfig()
 THRESHOLD = 0.7
@@ -26,24 +27,8 @@ VOCABULARY = [f"w{number}" for number in range(5000)]
 
 def a_document(native_id: str, text: str, day: int = 0) -> Document:
     """Return a document published `day` days after the first of October."""
-    return document(
-        source="test",
-        native_id=native_id,
-        version="1",
-        text=text,
-        url="https://example.org",
-        title="",
-        published=datetime(2026, 10, 1, tzinfo=UTC) + timedelta(days=day),
-        published_precision="day",
-        date_evidence=(),
-        license="MIT",
-        license_evidence="",
-        redistributable=True,
-        language="en",
-        language_probability=1.0,
-        raw=RawRecord(shard="", offset=0, sha256=""),
-        extractor="",
-    )
+    published = datetime(2026, 10, 1, tzinfo=UTC) + timedelta(days=day)
+    return make_document(text, native_id=native_id, published=published)
 
 
 def words(rng: random.Random, count: int) -> list[str]:
@@ -405,7 +390,7 @@ def test_the_hash_seed_changes_nothing() -> None:
         subprocess.run(
             [sys.executable, "-c", PROGRAM],
             cwd=Path(__file__).parents[1],
-            env=os.environ | {"PYTHONHASHSEED": seed},
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": "tests"},
             capture_output=True,
             check=True,
             text=True,

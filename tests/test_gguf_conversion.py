@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import pre_tokenizers
 
-from collectors.document import UserError
+from collectors.document import UserError, sha256_of
 from evaluate.gguf_conversion import converted
 from evaluate.likelihood import likelihoods
 from evaluate.transformers_model import load
@@ -89,20 +89,21 @@ def test_the_named_pre_tokenizer_is_installed(tmp_path: Path, pre: str, text: st
 
 def test_an_unknown_pre_tokenizer_is_refused(tmp_path: Path) -> None:
     """Its text would be cut otherwise than in training; the message says what to do."""
+    path = write_gguf(tmp_path / "tiny.gguf", pre="martian")
     with pytest.raises(UserError, match="names the pre-tokenizer 'martian'.*original safetensors"):
-        converted(write_gguf(tmp_path / "tiny.gguf", pre="martian"), tmp_path / "cache")
+        converted(path, sha256_of(path), tmp_path / "cache")
 
 
 def test_conversion_happens_once_and_whole(tmp_path: Path) -> None:
     """The cache is keyed by digest; what a killed conversion left behind is not taken for one."""
     path = write_gguf(tmp_path / "tiny.gguf", pre="smollm")
     cache = tmp_path / "cache"
-    folder = converted(path, cache)
+    folder = converted(path, sha256_of(path), cache)
     stamp = (folder / "model.safetensors").stat().st_mtime_ns
-    assert converted(path, cache) == folder
+    assert converted(path, sha256_of(path), cache) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
     folder.rename(cache / f".{folder.name}.tmp")
-    assert converted(path, cache) == folder
+    assert converted(path, sha256_of(path), cache) == folder
     assert [p.name for p in cache.iterdir()] == [folder.name]
 
 
@@ -112,7 +113,7 @@ def test_damaged_files_are_one_line(tmp_path: Path, size: int) -> None:
     path = write_gguf(tmp_path / "tiny.gguf", pre="smollm")
     path.write_bytes(path.read_bytes()[:size] if size else b"this is not a model at all, just words")
     with pytest.raises(UserError, match="is no readable GGUF file"):
-        converted(path, tmp_path / "cache")
+        converted(path, sha256_of(path), tmp_path / "cache")
 
 
 def test_a_gguf_must_be_what_its_entry_promises(tmp_path: Path) -> None:

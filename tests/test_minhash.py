@@ -17,7 +17,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.document import Document, RawRecord, UserError, document
+from collectors.document import Document, UserError
 from collectors.minhash import (
     MinHashConfig,
     Signed,
@@ -31,6 +31,7 @@ from collectors.minhash import (
     with_words,
     write_signatures,
 )
+from samples import make_document
 
 CONFIG = MinHashConfig()
 SENTENCE = "It was the best of times, it was the worst of times."
@@ -38,24 +39,7 @@ SENTENCE = "It was the best of times, it was the worst of times."
 
 def a_document(native_id: str, text: str) -> Document:
     """Return a document of which only identity, date and text matter here."""
-    return document(
-        source="test",
-        native_id=native_id,
-        version="1",
-        text=text,
-        url="https://example.org",
-        title="",
-        published=datetime(2026, 10, 1, tzinfo=UTC),
-        published_precision="day",
-        date_evidence=(),
-        license="MIT",
-        license_evidence="",
-        redistributable=True,
-        language="en",
-        language_probability=1.0,
-        raw=RawRecord(shard="", offset=0, sha256=""),
-        extractor="",
-    )
+    return make_document(text, native_id=native_id, published=datetime(2026, 10, 1, tzinfo=UTC))
 
 
 def random_texts(count: int, words: int = 60) -> list[str]:
