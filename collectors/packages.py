@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
+from functools import partial
 from hashlib import sha256
 from importlib import metadata
 from pathlib import PurePosixPath
@@ -26,10 +27,17 @@ from urllib.parse import quote, unquote
 from collectors.document import DateEvidence, Document, RawRecord, UserError, document
 from collectors.language import detect
 from collectors.licenses import satisfied, spdx
-from collectors.snapshot import Request, Resource
+from collectors.request import Request
+from collectors.warc import Record
+from collectors.web.fetch import Fetcher, Limit
 
 VERSION = "packages/1"
 NETWORK = False
+POLLS = False
+CONTENT = "code"
+TOKENS: dict[str, str] = {}
+LIMITS: dict[str, Limit] = {}
+SETTINGS: dict[str, Any] = {"distributions": {}}
 
 _METADATA = "METADATA"
 _REDISTRIBUTABLE = frozenset(
@@ -50,22 +58,26 @@ class _Release:
     files: tuple[str, ...]
 
 
-def collect(request: Request) -> Iterator[Resource]:
-    """Yield each distribution's METADATA and, for content `code`, its `.py` files, verified.
+def collect(request: Request, fetcher: Fetcher) -> None:
+    """Keep each distribution's METADATA and, for content `code`, its `.py` files, verified.
 
     Raises:
         UserError: when a distribution is missing or has another version, when a file differs from
             its RECORD digest, or when the declared date is no date or lies outside the window.
     """
     for release in _releases(request):
-        installed = _installed(release)
-        yield _resource(installed, release, _METADATA)
-        if request.content == "code":
-            for name in _modules(installed, release):
-                yield _resource(installed, release, name)
+        fetcher.keep(_purl(release), partial(_records, release, request.content))
 
 
-def extract(records: Iterable[tuple[RawRecord, Resource]], request: Request) -> Iterator[Document]:
+def _records(release: _Release, content: str) -> Iterator[Record]:
+    installed = _installed(release)
+    names = [_METADATA, *(_modules(installed, release) if content == "code" else [])]
+    return (_record(installed, release, name) for name in names)
+
+
+def extract(
+    records: Iterable[tuple[RawRecord, Record]], request: Request, _workers: int, /
+) -> Iterator[Document]:
     """Yield one document for each description or `.py` file.
 
     Raises:
@@ -73,22 +85,22 @@ def extract(records: Iterable[tuple[RawRecord, Resource]], request: Request) -> 
     """
     releases = {_purl(release): release for release in _releases(request)}
     about: Message = Message()
-    for raw, resource in records:
-        purl, _, path = resource.uri.partition("#")
+    for raw, record in records:
+        purl, _, path = record.uri.partition("#")
         if purl not in releases:
             raise UserError(
-                f"record {resource.uri} belongs to no distribution of snapshot {request.name}; collect it anew"
+                f"record {record.uri} belongs to no distribution of snapshot {request.name}; collect it anew"
             )
         if path == _METADATA:
-            about = email.message_from_string(resource.payload.decode("utf-8", "replace"))
+            about = email.message_from_string(record.payload.decode("utf-8", "replace"))
             if request.content == "prose":
                 yield _description(about, releases[purl], raw)
         else:
-            yield _module(unquote(path), resource.payload, about, releases[purl], raw)
+            yield _module(unquote(path), record.payload, about, releases[purl], raw)
 
 
 def _releases(request: Request) -> list[_Release]:
-    declared = request.settings.get("distributions")
+    declared = request.chosen(SETTINGS)["distributions"]
     if request.content not in {"code", "prose"} or not isinstance(declared, dict) or not declared:
         raise UserError(
             f"snapshot {request.name} needs content `code` or `prose` and a mapping `distributions` of name to "
@@ -161,7 +173,7 @@ def _modules(installed: metadata.Distribution, release: _Release) -> list[str]:
     return sorted(map(str, chosen))
 
 
-def _resource(installed: metadata.Distribution, release: _Release, name: str) -> Resource:
+def _record(installed: metadata.Distribution, release: _Release, name: str) -> Record:
     files = {str(file): file for file in installed.files or ()}
     if name == _METADATA:
         name_in_record = next((n for n in files if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)), "")
@@ -181,7 +193,7 @@ def _resource(installed: metadata.Distribution, release: _Release, name: str) ->
         raise UserError(
             f"{name} of {release.name} {release.version} differs from its RECORD digest; reinstall the distribution"
         )
-    return Resource(
+    return Record(
         uri=f"{_purl(release)}#{quote(name)}",
         date=release.published,
         media_type="text/plain" if name == _METADATA else "text/x-python",

@@ -1,7 +1,8 @@
-"""A small real model and documents with plausible provenance, for tests."""
+"""A small real model, documents with plausible provenance and collections without waiting, for tests."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from collectors import collect
 from collectors.document import DateEvidence, Document, RawRecord, document
+from collectors.request import Request
+from collectors.snapshot import Snapshot, read_records
+from collectors.source import Source
+from collectors.warc import Record
+from collectors.web.fetch import Fetcher
 from evaluate.model import Prefix, Tokens
+from world import World
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_PREFIX = Prefix(kind="none", token=None)
@@ -69,3 +77,64 @@ def make_document(text: str, number: int = 0, **fields: Any) -> Document:
         "extractor": "test/1",
     }
     return document(**{**values, **fields})
+
+
+@dataclass
+class InstantClock:
+    """A clock that nobody waits for: sleeping moves it on and is noted."""
+
+    time: float = datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp()
+    slept: list[float] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float, /) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+def environment(folder: Path, world: World, **more: str) -> dict[str, str]:
+    """Return the environment of a collection from a world on loopback."""
+    fixed = {collect.CONTACT: "tests@freshbits.example", collect.LOOPBACK: str(world.port)}
+    return {**fixed, "XDG_CACHE_HOME": str(folder / "cache"), **more}
+
+
+@contextmanager
+def fetching(
+    folder: Path,
+    world: World,
+    request: Request,
+    source: Source,
+    clock: InstantClock | None = None,
+    **more: str,
+) -> Iterator[Fetcher]:
+    """Give a fetcher that asks a world, as the commands make it; `more` are environment variables."""
+    clock = clock or InstantClock()
+    with collect.open_fetcher(
+        source, request, folder / "staging", environment(folder, world, **more), clock
+    ) as (
+        fetcher,
+        _,
+    ):
+        yield fetcher
+
+
+def collected(
+    folder: Path,
+    world: World,
+    request: Request,
+    source: Source,
+    clock: InstantClock | None = None,
+    **more: str,
+) -> tuple[Snapshot, list[tuple[RawRecord, Record]]]:
+    """Collect into `folder/raw` and return the snapshot with what extraction reads."""
+    snapshot = collect.collect(
+        source,
+        request,
+        folder / "raw",
+        folder / "staging",
+        environment=environment(folder, world, **more),
+        clock=clock or InstantClock(),
+    )
+    return snapshot, list(read_records(folder / "raw"))

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from collectors import packages
+from collectors import collect, packages
 from collectors.document import Document, UserError
 from collectors.licenses import spdx
-from collectors.snapshot import Request, read_records, write_snapshot
+from collectors.request import Request
+from collectors.snapshot import read_records
 from samples import ROOT
 
 ABOUT = """\
@@ -78,10 +79,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def documents(tmp_path: Path, asked: Request) -> list[Document]:
     """Collect and extract, through a real snapshot."""
     folder = tmp_path / "raw"
-    write_snapshot(
-        folder, tmp_path / "staging", packages.collect(asked), request=asked, collector="packages/1"
-    )
-    return list(packages.extract(read_records(folder), asked))
+    collect.collect(packages, asked, folder, tmp_path / "staging")
+    return list(packages.extract(read_records(folder), asked, 1))
 
 
 @pytest.mark.usefixtures("site")
@@ -107,7 +106,7 @@ def test_files_choose_a_part_of_a_large_distribution(tmp_path: Path) -> None:
     assert [d.title for d in documents(tmp_path, request("code", some))] == ["moss/grow.py"]
     none = {"Moss.Tools": {"version": "1.0", "published": "2026-09", "files": ["lichen/*.py"]}}
     with pytest.raises(UserError, match="no .py file of Moss.Tools 1.0 matches lichen"):
-        list(packages.collect(request("code", none)))
+        documents(tmp_path, request("code", none))
 
 
 @pytest.mark.usefixtures("site")
@@ -128,26 +127,26 @@ def test_a_declared_month_is_evidence_of_its_own_kind(tmp_path: Path) -> None:
     assert (document.published_precision, document.date_evidence[0].kind) == ("month", "declared-month")
 
 
-def test_a_changed_file_is_refused(site: Path) -> None:
+def test_a_changed_file_is_refused(tmp_path: Path, site: Path) -> None:
     """What is on disk must be what the distribution's RECORD says."""
     (site / "moss/grow.py").write_text("changed = True\n")
     with pytest.raises(UserError, match=r"moss/grow.py of Moss.Tools 1.0 differs from its RECORD digest"):
-        list(packages.collect(request("code")))
+        documents(tmp_path, request("code"))
 
 
-def test_a_missing_file_is_refused(site: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, site: Path) -> None:
     """A file of the RECORD that is gone is named."""
     (site / "moss/grow.py").unlink()
     with pytest.raises(UserError, match=r"moss/grow.py of Moss.Tools is in its RECORD but not on disk"):
-        list(packages.collect(request("code")))
+        documents(tmp_path, request("code"))
 
 
-def test_a_record_without_digests_is_refused(site: Path) -> None:
+def test_a_record_without_digests_is_refused(tmp_path: Path, site: Path) -> None:
     """A file that nothing vouches for is no evidence."""
     record = site / "moss_tools-1.0.dist-info/RECORD"
     record.write_text(record.read_text().replace("sha256=", "md5="))
     with pytest.raises(UserError, match="METADATA of Moss.Tools has no sha256 in its RECORD"):
-        list(packages.collect(request("code")))
+        documents(tmp_path, request("code"))
 
 
 @pytest.mark.usefixtures("site")
@@ -164,13 +163,13 @@ def test_a_record_without_digests_is_refused(site: Path) -> None:
         ({"Moss.Tools": "1.0"}, "needs a quoted version"),
         ({"Moss.Tools": {"version": "1.0", "files": "*.py"}}, "needs a list of path patterns as `files`"),
         ({}, "needs content `code` or `prose` and a mapping `distributions`"),
-        (["Moss.Tools"], "needs content `code` or `prose` and a mapping `distributions`"),
+        (["Moss.Tools"], "setting distributions of snapshot code-2026-09 must be a mapping, not"),
     ],
 )
-def test_wrong_requests_are_one_line(distributions: Any, message: str) -> None:
+def test_wrong_requests_are_one_line(tmp_path: Path, distributions: Any, message: str) -> None:
     """Each names the distribution, what is wrong and what to do."""
     with pytest.raises(UserError, match=message):
-        list(packages.collect(request("code", distributions)))
+        documents(tmp_path, request("code", distributions))
 
 
 @pytest.mark.parametrize(

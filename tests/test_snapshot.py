@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from collectors import snapshot
+from collectors import warc
 from collectors.document import UserError, sha256_of
-from collectors.snapshot import Request, Resource, read_records, read_snapshot, write_snapshot
+from collectors.request import Request
+from collectors.snapshot import read_records, read_snapshot
+from collectors.staging import Staging
+from collectors.warc import Record, note
 
 REQUEST = Request(
     name="test-2026-09",
@@ -22,8 +25,8 @@ REQUEST = Request(
     until=datetime(2026, 10, 1, tzinfo=UTC),
     settings={"pages": 3},
 )
-RESOURCES = [
-    Resource(
+RECORDS = [
+    Record(
         uri=f"test:page/{i}",
         date=datetime(2026, 9, 2, 3, 4, 5, tzinfo=UTC),
         media_type="text/plain",
@@ -33,20 +36,34 @@ RESOURCES = [
 ]
 
 
-def write(tmp_path: Path, name: str = "raw", resources: list[Resource] = RESOURCES) -> Path:
-    """Write the sample snapshot and return its folder."""
+RESPONSE = Record(
+    uri="https://news.example/a?b=c",
+    date=datetime(2026, 9, 2, tzinfo=UTC),
+    media_type="text/html; charset=utf-8",
+    payload=b"<p>stone</p>",
+    kind="response",
+    requested="https://news.example/start",
+    status=200,
+    headers={"content-type": "text/html; charset=utf-8", "etag": '"7"'},
+)
+
+
+def write(tmp_path: Path, name: str = "raw", records: list[Record] = RECORDS) -> Path:
+    """Write a snapshot and return its folder."""
     folder = tmp_path / name
-    write_snapshot(folder, tmp_path / "staging", resources, request=REQUEST, collector="test/1")
+    with Staging(tmp_path / "staging", REQUEST, "test/1") as staging:
+        staging.once("all", lambda: records)
+        staging.finish(folder, [])
     return folder
 
 
 def test_records_return_to_the_byte(tmp_path: Path) -> None:
     """What the source gave is what extraction reads, in order."""
     folder = write(tmp_path)
-    assert [resource for _, resource in read_records(folder)] == RESOURCES
+    assert [record for _, record in read_records(folder)] == RECORDS
     facts = read_snapshot(folder)
     assert facts.n_records == 3
-    assert facts.n_bytes == sum(len(r.payload) for r in RESOURCES)
+    assert facts.n_bytes == sum(len(r.payload) for r in RECORDS)
     assert facts.request == REQUEST.facts()
 
 
@@ -65,49 +82,41 @@ def test_shards_are_warc_that_others_read(tmp_path: Path) -> None:
         records = [
             (r.rec_headers["WARC-Target-URI"], r.content_stream().read()) for r in ArchiveIterator(file)
         ]
-    assert records == [(r.uri, r.payload) for r in RESOURCES]
+    assert records == [(r.uri, r.payload) for r in RECORDS]
     assert gzip.decompress(shard.read_bytes()).startswith(b"WARC/1.1\r\n")
 
 
-def test_full_shards_are_followed_by_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A snapshot of many bytes is many files."""
-    monkeypatch.setattr(snapshot, "SHARD_BYTES", 10)
-    folder = write(tmp_path)
-    assert len(list(folder.glob("*.warc.gz"))) == 3
-    assert [resource for _, resource in read_records(folder)] == RESOURCES
+@pytest.mark.parametrize(
+    "record",
+    [
+        RESPONSE,
+        replace(RESPONSE, status=404, payload=b""),
+        replace(
+            RESPONSE, status=799, headers={"content-type": "a/b", "link": "<x>; rel=y"}, media_type="a/b"
+        ),
+        replace(RESPONSE, status=304, payload=b"", kind="revisit"),
+        note(
+            "https://news.example/b", RESPONSE.date, requested="https://news.example/b", refused="robots.txt"
+        ),
+    ],
+)
+def test_every_kind_of_record_returns(tmp_path: Path, record: Record) -> None:
+    """Responses, unchanged pages and notes; the request before a response is for readers of WARC."""
+    assert [r for _, r in read_records(write(tmp_path, records=[record]))] == [record]
 
 
-def test_a_snapshot_is_written_once(tmp_path: Path) -> None:
-    """Nothing collected is ever overwritten."""
-    folder = write(tmp_path)
-    before = sha256_of(folder / "records.jsonl")
-    with pytest.raises(UserError, match="exists and is never rewritten"):
-        write(tmp_path, resources=RESOURCES[:1])
-    assert sha256_of(folder / "records.jsonl") == before
-
-
-def test_a_failed_collection_leaves_no_snapshot(tmp_path: Path) -> None:
-    """The folder appears by one rename, whole; the next attempt starts clean."""
-
-    def failing() -> list[Resource]:
-        raise OSError
-
-    with pytest.raises(OSError):  # noqa: PT011  any failure of a source
-        write_snapshot(
-            tmp_path / "raw",
-            tmp_path / "staging",
-            (r for part in (RESOURCES[:1], failing()) for r in part),
-            request=REQUEST,
-            collector="test/1",
-        )
-    assert not (tmp_path / "raw").exists()
-    assert len(list(read_records(write(tmp_path)))) == 3
-
-
-def test_an_empty_source_is_no_snapshot(tmp_path: Path) -> None:
-    """Nothing collected is an error, not an empty corpus."""
-    with pytest.raises(UserError, match="gave nothing"):
-        write(tmp_path, resources=[])
+def test_an_exchange_is_a_request_and_a_response(tmp_path: Path) -> None:
+    """Both with their HTTP headers, each with the digest of its block."""
+    folder = write(tmp_path, records=[RESPONSE])
+    (shard,) = folder.glob("*.warc.gz")
+    with shard.open("rb") as file:
+        kinds = [
+            (r.rec_type, r.http_headers.statusline) for r in ArchiveIterator(file, check_digests="raise")
+        ]
+    assert kinds == [("request", "/a?b=c HTTP/1.1"), ("response", "200 OK")]
+    entries = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    assert [entry["kind"] for entry in entries] == ["request", "response"]
+    assert read_snapshot(folder).n_records == 2
 
 
 def _truncate(path: Path) -> None:
@@ -142,13 +151,12 @@ def test_an_altered_header_is_found(tmp_path: Path) -> None:
 
 def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A payload beyond the bound, an address with white space: refused before a snapshot holds them."""
-    monkeypatch.setattr(snapshot, "MAX_PAYLOAD_BYTES", 100)
+    monkeypatch.setattr(warc, "MAX_PAYLOAD_BYTES", 100)
     with pytest.raises(UserError, match="cannot be stored"):
         write(tmp_path)
     with pytest.raises(UserError, match="cannot be stored"):
-        write(tmp_path, resources=[replace(RESOURCES[0], uri="a b", payload=b"")])
+        write(tmp_path, records=[replace(RECORDS[0], uri="a b", payload=b"")])
     assert not (tmp_path / "raw").exists()
-    assert not list((tmp_path / "staging").iterdir())
 
 
 def test_incomplete_snapshots_never_pass_for_complete(tmp_path: Path) -> None:
@@ -170,6 +178,6 @@ def test_broken_manifests_are_one_line(tmp_path: Path, manifest: str) -> None:
 def test_a_record_cannot_unpack_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard that would fill the memory is refused like an altered one."""
     folder = write(tmp_path)
-    monkeypatch.setattr(snapshot, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(warc, "MAX_RECORD_BYTES", 100)
     with pytest.raises(UserError, match="truncated or altered"):
         list(read_records(folder))

@@ -1,0 +1,1 @@
+"""Asking the world politely and taking what it sends with care."""
