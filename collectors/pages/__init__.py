@@ -1,0 +1,1 @@
+"""HTML pages: text, metadata and the date of publication."""
