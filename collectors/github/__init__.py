@@ -1,0 +1,1 @@
+"""Fresh code from git repositories."""
