@@ -3,32 +3,34 @@
 import argparse
 import json
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from collectors import build, filters, snapshot
-from collectors.dedup import Earlier, deduplicate
-from collectors.document import UserError, read_documents, write_documents
+from collectors import build, collect, filters, snapshot
+from collectors.dedup import Earlier, deduplicate, hold
+from collectors.document import Document, UserError, read_documents, write_documents
 from collectors.minhash import MinHashConfig, read_signatures, sign, write_signatures
-from collectors.snapshot import Request
-from collectors.source import source
+from collectors.request import Request, check_name, request
+from collectors.source import SOURCES, source
 
 PARAMS = Path("params.yaml")
 CORPORA = Path("corpora")
-STAGING = Path(".staging")
+REMOVALS = CORPORA / "removed.csv"
+STAGING = Path(".staging/raw")
 
 COMMANDS = {
     "collect": "fetch the raw bytes of a snapshot, once",
     "extract": "make documents of a raw snapshot, and their signatures",
     "dedup": "filter and deduplicate the documents into a corpus",
+    "sources": "list what can be collected, what it needs and how fast it may be asked",
 }
+LOOK = "--source S --since DAY --until DAY [--max-documents N] [--set NAME=VALUE …] -o FOLDER"
+_SHOWN = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,19 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        params = _params()
-        request = _request(arguments.snapshot, params)
-        facts = arguments.run(request, params, arguments.workers)
+        arguments.run(arguments)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again", file=sys.stderr)
+        print("\ninterrupted; what was done is kept: run the same command again to go on", file=sys.stderr)
         return 130
-    if arguments.json:
-        print(json.dumps(facts, indent=2))
-    else:
-        print(f"{request.name}: " + ", ".join(f"{value} {name}" for name, value in _flat(facts)))
     return 0
 
 
@@ -58,7 +54,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     listing = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m collectors",
-        usage="python -m collectors COMMAND SNAPSHOT [--help]",
+        usage="python -m collectors COMMAND [SNAPSHOT] [--help]",
         description="Collect dated text and make versioned corpora of it.",
         epilog=f"commands, in the order of the pipeline:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -66,17 +62,42 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     commands = parser.add_subparsers(
         dest="command", help=argparse.SUPPRESS, metavar="COMMAND", prog="python -m collectors"
     )
-    for name, run in (("collect", _collect), ("extract", _extract), ("dedup", _dedup)):
+    for name, run in (("collect", _collect), ("extract", _extract), ("dedup", _dedup), ("sources", _sources)):
         command = commands.add_parser(
             name, help=COMMANDS[name], description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
         )
-        command.add_argument("snapshot", metavar="SNAPSHOT", help="a name under `snapshots` in params.yaml")
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="print JSON for programs to read")
+        if name == "sources":
+            continue
+        optional = "?" if name == "collect" else None
+        command.add_argument(
+            "snapshot", metavar="SNAPSHOT", nargs=optional, help="a name under `snapshots` in params.yaml"
+        )
         command.add_argument(
             "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: one per core)"
         )
-        command.add_argument("--json", action="store_true", help="print JSON for programs to read")
-        command.set_defaults(run=run)
+    _look_arguments(commands.choices["collect"])
     return parser, parser.parse_args(argv)
+
+
+def _look_arguments(command: argparse.ArgumentParser) -> None:
+    command.usage = f"python -m collectors collect SNAPSHOT\n       python -m collectors collect {LOOK}"
+    look = command.add_argument_group("a first look, without params.yaml")
+    look.add_argument("--source", choices=tuple(SOURCES), help="what to collect from")
+    look.add_argument("--since", metavar="DAY", help="start of the publication window, such as 2026-10-01")
+    look.add_argument("--until", metavar="DAY", help="its end, not included")
+    look.add_argument("--max-documents", type=_positive, metavar="N", default=20, help="default: 20")
+    look.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the source, its value in YAML",
+    )
+    look.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="where raw records and documents go"
+    )
 
 
 def _positive(value: str) -> int:
@@ -85,71 +106,119 @@ def _positive(value: str) -> int:
     return int(value)
 
 
-def _collect(request: Request, _params: dict[str, Any], _workers: int) -> dict[str, Any]:
-    origin = source(request.source)
-    folder = CORPORA / "raw" / request.name
-    if folder.exists() and _answers(folder, request):
-        held = snapshot.read_snapshot(folder)
-        for _ in snapshot.read_records(folder):
-            pass  # a snapshot that stays must be whole
-        return {"records": held.n_records, "bytes": held.n_bytes}
-    if origin.NETWORK and os.environ.get("FRESHBITS_NETWORK") != "1":
+def _collect(arguments: argparse.Namespace) -> None:
+    look = (arguments.source, arguments.since, arguments.until, arguments.output)
+    if arguments.snapshot is None and all(look):
+        _look(arguments)
+        return
+    if arguments.snapshot is None or any(look):
+        raise UserError(f"collect takes the name of a snapshot in params.yaml, or all of {LOOK}")
+    asked = _request(arguments.snapshot, _params())
+    folder = CORPORA / "raw" / asked.name
+    if not (folder.exists() and _answers(folder, asked)):
+        if source(asked.source).NETWORK and os.environ.get("FRESHBITS_NETWORK") != "1":
+            raise UserError(
+                f"snapshot {asked.name} would be scraped from the web, and what the web says today is another "
+                "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew with `make refresh`"
+            )
+        if folder.exists():
+            raise UserError(
+                f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder "
+                "first"
+            )
+        collect.collect(source(asked.source), asked, folder, STAGING)
+    held = snapshot.read_snapshot(folder)
+    for _ in snapshot.read_records(folder):
+        pass  # a snapshot that stays must be whole
+    _say(arguments, asked.name, {"records": held.n_records, "bytes": held.n_bytes, "gaps": list(held.gaps)})
+
+
+def _look(arguments: argparse.Namespace) -> None:
+    """Collect a few documents into a folder and show the first of them."""
+    origin, folder = source(arguments.source), arguments.output
+    settings = dict(_setting(text) for text in arguments.set)
+    entry = {"source": arguments.source, "content": origin.CONTENT, **settings}
+    window = {"since": arguments.since, "until": arguments.until, "max_documents": arguments.max_documents}
+    asked = request(f"{arguments.source}-look", {**entry, **window})
+    raw = folder / "raw"
+    if not raw.exists():
+        collect.collect(origin, asked, raw, folder / ".staging")
+    elif not _answers(raw, asked):
+        raise UserError(f"{raw} holds another collection; choose another folder for -o")
+    gaps = snapshot.read_snapshot(raw).gaps
+    documents = list(_extracted(origin.extract(snapshot.read_records(raw), asked, arguments.workers), asked))
+    facts = build.write_corpus(folder, asked, documents, gaps)
+    if not arguments.json:
+        kept = [document for document in documents if not document.drop_reason]
+        for document in sorted(kept, key=lambda d: (d.published, d.id))[:_SHOWN]:
+            title = "".join(c for c in document.title if c.isprintable())[:70]
+            print(f"{document.published:%Y-%m-%d}  {document.n_characters:>9,} characters  {title}")
+    said = {"documents": facts.n_documents, "characters": facts.n_characters, "dropped": facts.dropped}
+    _say(arguments, str(folder), {**said, "gaps": list(gaps)})
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, mark, value = text.partition("=")
+    try:
+        return name if mark else "", yaml.safe_load(value)
+    except yaml.YAMLError as error:
         raise UserError(
-            f"snapshot {request.name} would be scraped from the web, and what the web says today is another "
-            "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew with `make refresh`"
-        )
-    result = snapshot.write_snapshot(
-        folder,
-        STAGING / "raw",
-        origin.collect(request),
-        request=request,
-        collector=origin.VERSION,
-    )
-    return {"records": result.n_records, "bytes": result.n_bytes}
+            f"--set {text} has no value that YAML can read; write --set 'categories=[cs.CL]'"
+        ) from error
 
 
-def _extract(request: Request, params: dict[str, Any], workers: int) -> dict[str, Any]:
-    documents = list(source(request.source).extract(_records(request), request))
-    repeated = [native_id for native_id, n in Counter(d.native_id for d in documents).items() if n > 1]
-    if repeated:
-        raise UserError(
-            f"source {request.source} gives {repeated[0]} twice; a snapshot holds each document once"
-        )
-    n_documents = write_documents(_documents(request.name), documents)
-    write_signatures(_signatures(request.name), sign(documents, _minhash(params), workers))
-    return {"documents": n_documents, "characters": sum(d.n_characters for d in documents)}
-
-
-def _records(request: Request) -> Iterator[Any]:
-    folder = CORPORA / "raw" / request.name
-    if not _answers(folder, request):
+def _extract(arguments: argparse.Namespace) -> None:
+    params = _params()
+    asked = _request(arguments.snapshot, params)
+    folder = CORPORA / "raw" / asked.name
+    if not _answers(folder, asked):
         raise UserError(
             f"snapshot {folder} answers another request than params.yaml makes; snapshots are never rewritten: give "
             "the changed one a new name"
         )
-    yield from snapshot.read_records(folder)
+    origin = source(asked.source)
+    documents = list(
+        _extracted(origin.extract(snapshot.read_records(folder), asked, arguments.workers), asked)
+    )
+    n_documents = write_documents(_documents(asked.name), documents)
+    write_signatures(_signatures(asked.name), sign(documents, _minhash(params), arguments.workers))
+    facts = {"documents": n_documents, "characters": sum(d.n_characters for d in documents)}
+    _say(arguments, asked.name, facts)
 
 
-def _answers(folder: Path, request: Request) -> bool:
-    asked: dict[str, Any] = json.loads(json.dumps(request.facts()))
-    return snapshot.read_snapshot(folder).request == asked
+def _extracted(documents: Iterable[Document], asked: Request) -> Iterator[Document]:
+    """Yield a source's documents, each of which a snapshot holds once."""
+    seen: Counter[str] = Counter()
+    for document in documents:
+        seen[document.native_id] += 1
+        if seen[document.native_id] > 1:
+            raise UserError(
+                f"source {asked.source} gives {document.native_id} twice; a snapshot holds each document once"
+            )
+        yield document
 
 
-def _dedup(request: Request, params: dict[str, Any], _workers: int) -> dict[str, Any]:
-    rules = _section(params, "filters").get(request.content)
+def _answers(folder: Path, asked: Request) -> bool:
+    facts: dict[str, Any] = json.loads(json.dumps(asked.facts()))
+    return snapshot.read_snapshot(folder).request == facts
+
+
+def _dedup(arguments: argparse.Namespace) -> None:
+    params = _params()
+    asked = _request(arguments.snapshot, params)
+    rules = _section(params, "filters").get(asked.content)
     if not isinstance(rules, dict):
         raise UserError(
-            f"params.yaml has no filters for content {request.content!r}; add `filters.{request.content}`"
+            f"params.yaml has no filters for content {asked.content!r}; add `filters.{asked.content}`"
         )
     config = _minhash(params)
     threshold = _section(params, "dedup").get("threshold", 0.7)
     if isinstance(threshold, bool) or not isinstance(threshold, int | float):
         raise UserError(f"`dedup.threshold` in params.yaml must be a number, not {threshold!r}")
     names = list(params["snapshots"])
-    before = names[: names.index(request.name)]
+    before = names[: names.index(asked.name)]
     for name in before:
-        _check_name(name)
-    judged = list(filters.run(read_documents(_documents(request.name)), filters.filters(rules)))
+        check_name(name)
     earlier = [
         Earlier(
             name=name,
@@ -158,20 +227,20 @@ def _dedup(request: Request, params: dict[str, Any], _workers: int) -> dict[str,
         )
         for name in before
     ]
+    judged = list(hold(filters.run(read_documents(_documents(asked.name)), filters.filters(rules)), earlier))
     fresh = deduplicate(
         (document for document in judged if not document.drop_reason),
-        read_signatures(_signatures(request.name), config),
+        read_signatures(_signatures(asked.name), config),
         earlier,
-        corpus=request.name,
+        corpus=asked.name,
         threshold=threshold,
     )
     dropped = (document for document in judged if document.drop_reason)
-    facts = build.write_corpus(CORPORA / request.name, request, [*fresh, *dropped])
-    return {
-        "documents": facts.n_documents,
-        "characters": facts.n_characters,
-        "dropped": facts.dropped,
-    }
+    allowed = build.remove([*fresh, *dropped], build.read_removals(REMOVALS))
+    gaps = snapshot.read_snapshot(CORPORA / "raw" / asked.name).gaps
+    facts = build.write_corpus(CORPORA / asked.name, asked, allowed, gaps)
+    said = {"documents": facts.n_documents, "characters": facts.n_characters, "dropped": facts.dropped}
+    _say(arguments, asked.name, said)
 
 
 def _texts(name: str, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -185,6 +254,35 @@ def _documents(name: str) -> Path:
 
 def _signatures(name: str) -> Path:
     return CORPORA / "documents" / f"{name}.signatures.parquet"
+
+
+def _sources(arguments: argparse.Namespace) -> None:
+    listed = {name: _needs(name) for name in SOURCES}
+    if arguments.json:
+        print(json.dumps(listed, indent=2))
+        return
+    for name, facts in listed.items():
+        print(f"{name}: {facts['about']}")
+        for key in ("network", "token", "contact", "limits", "settings"):
+            print(f"  {key:<9}{facts[key]}")
+
+
+def _needs(name: str) -> dict[str, str]:
+    origin = SOURCES[name]
+    about = (origin.__doc__ or "").partition("\n")[0]
+    tokens = ", ".join(f"{token} (optional, for {host})" for host, token in origin.TOKENS.items())
+    limits = [f"{host}: one request per {limit.interval:g} s" for host, limit in origin.LIMITS.items()]
+    shared = Counter(limit.bucket for limit in origin.LIMITS.values() if limit.bucket)
+    limits += [f"all of {bucket} together" for bucket, n in shared.items() if n > 1]
+    polls = "asked in rounds while the window is open" if origin.POLLS else "asked once, after the window"
+    return {
+        "about": about,
+        "network": f"yes, {polls}" if origin.NETWORK else "no",
+        "token": tokens or "none",
+        "contact": f"{collect.CONTACT}, an address that sites can reach" if origin.NETWORK else "none",
+        "limits": "; ".join(limits) or ("other hosts: one request per second" if origin.NETWORK else "none"),
+        "settings": ", ".join(f"{key}: {json.dumps(value)}" for key, value in origin.SETTINGS.items()),
+    }
 
 
 def _minhash(params: dict[str, Any]) -> MinHashConfig:
@@ -214,32 +312,7 @@ def _request(name: str, params: dict[str, Any]) -> Request:
         raise UserError(
             f"snapshot {name!r} is not in params.yaml; it lists {', '.join(params['snapshots']) or 'none'}"
         )
-    _check_name(name)
-    entry = params["snapshots"][name]
-    if not isinstance(entry, dict):
-        raise UserError(
-            f"snapshot {name} in params.yaml must be a mapping with source, content, since and until"
-        )
-    settings = dict(entry)
-    try:
-        fixed = {key: str(settings.pop(key)) for key in ("source", "content")}
-        since, until = (_midnight(settings.pop(key)) for key in ("since", "until"))
-    except KeyError as error:
-        raise UserError(f"snapshot {name} in params.yaml lacks {error}; add it") from error
-    except ValueError as error:
-        raise UserError(
-            f'snapshot {name} in params.yaml has a bad date ({error}); write "2026-09-01"'
-        ) from error
-    if since >= until:
-        raise UserError(
-            f"snapshot {name} ends ({until:%Y-%m-%d}) before it begins ({since:%Y-%m-%d}); swap the two"
-        )
-    return Request(name=name, since=since, until=until, settings=settings, **fixed)
-
-
-def _check_name(name: Any) -> None:
-    if not re.fullmatch(r"[a-z0-9_-]+", str(name)):
-        raise UserError(f"snapshot name {name!r} must be of a-z, 0-9, _ and -; rename it in params.yaml")
+    return request(name, params["snapshots"][name])
 
 
 def _section(params: dict[str, Any], name: str) -> dict[str, Any]:
@@ -249,17 +322,19 @@ def _section(params: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _midnight(value: Any) -> datetime:
-    day = date.fromisoformat(str(value))
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            yield from ((f"{name} as {reason}", count) for reason, count in value.items())
-        else:
-            yield name, f"{value:,}"
+def _say(arguments: argparse.Namespace, name: str, facts: dict[str, Any]) -> None:
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return
+    gaps = facts.pop("gaps", [])
+    counts = [
+        f"{count} {key} as {reason}" if reason else f"{count:,} {key}"
+        for key, value in facts.items()
+        for reason, count in (value.items() if isinstance(value, dict) else [("", value)])
+    ]
+    print(f"{name}: " + ", ".join(counts))
+    if gaps:
+        print(f"{name} is not complete: {gaps[0]}" + (f", and {len(gaps) - 1} more" if len(gaps) > 1 else ""))
 
 
 if __name__ == "__main__":

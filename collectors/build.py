@@ -5,16 +5,21 @@ dataset card that `datasets.load_dataset` understands. All of it follows from th
 parameters alone, to the byte.
 """
 
+import csv
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from collectors.document import Document, replacing, sha256_of, write_documents
-from collectors.snapshot import Request
+from collectors.document import Document, UserError, replacing, sha256_of, write_documents
+from collectors.request import Request
+
+REMOVED = "removed"
+_LISTED_GAPS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,7 @@ class CorpusFacts:
         dropped: documents dropped, by reason.
         licenses: documents kept, by SPDX expression.
         date_evidence: documents kept, by kind of evidence for their date.
+        gaps: what the snapshot should hold and does not; empty for a complete one.
     """
 
     name: str
@@ -52,10 +58,63 @@ class CorpusFacts:
     dropped: dict[str, int]
     licenses: dict[str, int]
     date_evidence: dict[str, int]
+    gaps: list[str]
 
 
-def write_corpus(folder: Path, request: Request, documents: Iterable[Document]) -> CorpusFacts:
-    """Write a corpus folder from documents whose `drop_reason` is final; return its facts."""
+def read_removals(path: Path) -> dict[str, str]:
+    """Return the documents that must not be used, with the reason of each.
+
+    Args:
+        path: a CSV file with the columns `id` and `reason`; none means that there are none.
+
+    Raises:
+        UserError: when the file is no such table, naming the line.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error}); it is a CSV file of id and reason") from error
+    for number, row in enumerate(rows or [[]], 1):
+        if (
+            row != ["id", "reason"]
+            if number == 1
+            else len(row) != 2 or not re.fullmatch("[0-9a-f]{64}", row[0])
+        ):
+            raise UserError(
+                f"line {number} of {path} is no removal; the first line is `id,reason`, and each further one a "
+                "document's 64-digit id and a reason"
+            )
+    return {row[0]: row[1] for row in rows[1:]}
+
+
+def remove(documents: Iterable[Document], removals: Mapping[str, str]) -> Iterator[Document]:
+    """Yield every document; one on the removal list as dropped, without what it says and where it stood.
+
+    Its digest stays, so that a removal can be verified, and so does its signature: a copy of it is
+    still found to be one.
+    """
+    for document in documents:
+        if document.id in removals:
+            reason = {"removal": removals[document.id]}
+            yield replace(document, drop_reason=REMOVED, text="", title="", url="", metadata=reason)
+        else:
+            yield document
+
+
+def write_corpus(
+    folder: Path, request: Request, documents: Iterable[Document], gaps: Sequence[str] = ()
+) -> CorpusFacts:
+    """Write a corpus folder from documents whose `drop_reason` is final; return its facts.
+
+    Args:
+        folder: where to.
+        request: what the snapshot answers.
+        documents: all of its documents.
+        gaps: what the snapshot should hold and does not.
+    """
     documents = list(documents)
     kept = [document for document in documents if not document.drop_reason]
     dropped = [document for document in documents if document.drop_reason]
@@ -77,6 +136,7 @@ def write_corpus(folder: Path, request: Request, documents: Iterable[Document]) 
         dropped=_counts(document.drop_reason for document in dropped),
         licenses=_counts(document.license for document in kept),
         date_evidence=_counts(e.kind for document in kept for e in document.date_evidence),
+        gaps=list(gaps),
     )
     with replacing(folder / "README.md") as temporary:
         temporary.write_text(_card(facts, kept), encoding="utf-8")
@@ -112,7 +172,7 @@ def _card(facts: CorpusFacts, kept: Sequence[Document]) -> str:
 
 {facts.n_documents} documents of {facts.content} from source `{facts.source}`, published from {facts.since}
 until {facts.until} (not included): {facts.n_characters:,} characters, {facts.n_bytes:,} bytes in UTF-8.
-
+{_completeness(facts.gaps)}
 | config | rows | what |
 |---|---|---|
 | `default` | {facts.n_documents} | the corpus |
@@ -124,6 +184,14 @@ until {facts.until} (not included): {facts.n_characters:,} characters, {facts.n_
 Every document carries its own licence in the column `license`; `redistributable` says whether its full
 text may be passed on. sha256 of `documents.parquet`: `{facts.documents_sha256}`.
 """
+
+
+def _completeness(gaps: Sequence[str]) -> str:
+    if not gaps:
+        return ""
+    listed = "".join(f"- {_cell(gap)}\n" for gap in gaps[:_LISTED_GAPS])
+    more = f"- and {len(gaps) - _LISTED_GAPS} more, in `corpus.json`\n" if len(gaps) > _LISTED_GAPS else ""
+    return f"\n**This snapshot is not complete:**\n\n{listed}{more}"
 
 
 def _table(title: str, counts: dict[str, int]) -> str:

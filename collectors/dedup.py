@@ -33,6 +33,7 @@ from collectors.minhash import (
     with_words,
 )
 
+SAME = "duplicate-id"
 EXACT = "duplicate-exact"
 NEAR = "duplicate-near"
 
@@ -59,6 +60,24 @@ class Earlier:
     name: str
     signed: Signed
     texts: Callable[[Sequence[str]], Iterable[tuple[str, str]]]
+
+
+def hold(documents: Iterable[Document], earlier: Sequence[Earlier]) -> Iterator[Document]:
+    """Yield every document; one whose id an earlier snapshot has is dropped, whatever its text is now.
+
+    The id names source, document and version: a paper whose second version appears later, a file of
+    a commit that two windows meet. One that is dropped already keeps its reason, and gets the match.
+    """
+    holders: dict[str, str] = {}
+    for snapshot in earlier:
+        for id_ in snapshot.signed.ids:
+            holders.setdefault(id_, snapshot.name)
+    for document in documents:
+        if document.id in holders:
+            match = Match(id=document.id, corpus=holders[document.id], similarity=1.0)
+            yield replace(document, drop_reason=document.drop_reason or SAME, duplicate=match)
+        else:
+            yield document
 
 
 def deduplicate(

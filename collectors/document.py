@@ -71,7 +71,8 @@ class Match:
     Attributes:
         id: the matching document's id.
         corpus: the snapshot that holds it.
-        similarity: exact Jaccard similarity of word 5-gram sets, 1.0 for equal normalised text.
+        similarity: exact Jaccard similarity of word 5-gram sets, 1.0 for equal normalised text and
+            for the same document.
     """
 
     id: str

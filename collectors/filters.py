@@ -55,12 +55,15 @@ def filters(rules: Mapping[str, Any]) -> list[Filter]:
 
 
 def run(documents: Iterable[Document], chosen: Iterable[Filter]) -> Iterator[Document]:
-    """Yield every document with all filters' results, and the first broken rule as its reason to be dropped."""
+    """Yield every document with all filters' results, and the first broken rule as its reason to be dropped.
+
+    A document that its source has dropped keeps the source's reason.
+    """
     chosen = list(chosen)
     for document in documents:
         results = tuple(rule.apply(document) for rule in chosen)
-        reason = next((result.name for result in results if not result.passed), "")
-        yield replace(document, filters=results, drop_reason=reason)
+        broken = next((result.name for result in results if not result.passed), "")
+        yield replace(document, filters=results, drop_reason=document.drop_reason or broken)
 
 
 def max_line_length(document: Document) -> float:

@@ -120,6 +120,7 @@ class CorpusFacts:
     dropped: dict[str, int]
     licenses: dict[str, int]
     date_evidence: dict[str, int]
+    gaps: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +219,8 @@ def _corpus(path: Path) -> CorpusFacts:
         value = values[field.name]
         if field.type == dict[str, int]:
             right = isinstance(value, dict) and all(type(count) is int for count in value.values())
+        elif field.type == list[str]:
+            right = isinstance(value, list) and all(type(item) is str for item in value)
         else:
             right = type(value) in (get_args(field.type) or (field.type,))
         if not right:

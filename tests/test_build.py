@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import datasets
 import pytest
 import yaml
 
-from collectors.build import write_corpus
-from collectors.document import DateEvidence, FilterResult, Match, read_documents, sha256_of
-from collectors.snapshot import Request
+from collectors.build import read_removals, remove, write_corpus
+from collectors.document import DateEvidence, FilterResult, Match, UserError, read_documents, sha256_of
+from collectors.request import Request
 from samples import ROOT, make_document
 
 REQUEST = Request(
@@ -85,6 +86,45 @@ def test_hostile_licences_do_not_break_the_card(tmp_path: Path) -> None:
     write_corpus(tmp_path, REQUEST, [hostile])
     card = (tmp_path / "README.md").read_text()
     assert "| a\\|b # heading | 1 |" in card
+
+
+def test_an_incomplete_snapshot_makes_a_corpus_that_says_so(tmp_path: Path) -> None:
+    """In its facts and on its card, in cells that a hostile reason does not break."""
+    gaps = [f"https://news.example/{number}: |\n# it answers 500" for number in range(25)]
+    write_corpus(tmp_path, REQUEST, DOCUMENTS, gaps)
+    assert json.loads((tmp_path / "corpus.json").read_text())["gaps"] == gaps
+    card = (tmp_path / "README.md").read_text()
+    assert "**This snapshot is not complete:**" in card
+    assert card.count("it answers 500") == 20
+    assert "- and 5 more" in card
+    assert "\n# it answers" not in card
+
+
+def test_a_removed_document_leaves_its_digest_alone(tmp_path: Path) -> None:
+    """What it said, where it stood and who wrote it are gone; that it was removed, and why, stays."""
+    listed = tmp_path / "removed.csv"
+    listed.write_text(f'id,reason\n{DOCUMENTS[0].id},"its author asked, politely"\n{"0" * 64},other\n')
+    documents = [replace(d, url="https://a.example", metadata={"authors": "A"}) for d in DOCUMENTS]
+    facts = write_corpus(tmp_path, REQUEST, remove(documents, read_removals(listed)))
+    assert (facts.n_documents, facts.dropped["removed"]) == (1, 1)
+    (gone,) = [d for d in read_documents(tmp_path / "dropped.parquet") if d.drop_reason == "removed"]
+    assert (gone.text, gone.title, gone.url) == ("", "", "")
+    assert gone.metadata == {"removal": "its author asked, politely"}
+    assert (gone.id, gone.text_sha256) == (DOCUMENTS[0].id, DOCUMENTS[0].text_sha256)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("", 1), ("id\n", 1), ("id,reason\n12,short\n", 2), (f"id,reason\n{'0' * 64}\n", 2), ("\xff", None)],
+)
+def test_a_broken_removal_list_is_one_line(tmp_path: Path, text: str, line: int | None) -> None:
+    """Nothing is built on a list that cannot be read; no file means no removals."""
+    path = tmp_path / "removed.csv"
+    assert read_removals(path) == {}
+    path.write_bytes(text.encode("latin-1"))
+    message = f"line {line} of {path} is no removal" if line and text else f"{path} "
+    with pytest.raises(UserError, match=message):
+        read_removals(path)
 
 
 @pytest.mark.slow

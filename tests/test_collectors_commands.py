@@ -48,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def build(capsys: pytest.CaptureFixture[str], name: str) -> dict[str, Any]:
     """Run the three commands on a snapshot; return what dedup says."""
-    for command in COMMANDS:
+    for command in ("collect", "extract", "dedup"):
         status, out, err = run(capsys, command, name, "--workers", "1", "--json")
         assert status == 0, err
     facts: dict[str, Any] = json.loads(out)
@@ -121,6 +121,8 @@ def test_the_web_needs_an_explicit_word(
     assert status == 2
     assert "would be scraped from the web" in err
     monkeypatch.setenv("FRESHBITS_NETWORK", "1")
+    assert "FRESHBITS_CONTACT is not set" in run(capsys, "collect", "first")[2]
+    monkeypatch.setenv("FRESHBITS_CONTACT", "tests@freshbits.example")
     assert run(capsys, "collect", "first")[0] == 0
 
 
@@ -130,7 +132,7 @@ def test_a_source_that_repeats_itself_is_refused(
 ) -> None:
     """Each document stands in a snapshot once."""
     extract = SOURCES["packages"].extract
-    monkeypatch.setattr(SOURCES["packages"], "extract", lambda records, r: [*extract(records, r)] * 2)
+    monkeypatch.setattr(SOURCES["packages"], "extract", lambda *given: [*extract(*given)] * 2)
     assert run(capsys, "collect", "first")[0] == 0
     status, _, err = run(capsys, "extract", "first")
     assert status == 2
@@ -142,7 +144,7 @@ def test_a_source_that_repeats_itself_is_refused(
     [
         ({}, "snapshot 'first' is not in params.yaml; it lists none"),
         ({"first": None}, "must be a mapping with source, content, since and until"),
-        ({"first": {**SNAPSHOT, "source": "web"}}, "source 'web' is unknown; choose one of packages"),
+        ({"first": {**SNAPSHOT, "source": "web"}}, "source 'web' is unknown; choose one of arxiv, github, news, packages"),
         ({"first": {k: v for k, v in SNAPSHOT.items() if k != "content"}}, "lacks 'content'; add it"),
         ({"first": {**SNAPSHOT, "since": "September"}}, "has a bad date"),
         ({"first": {**SNAPSHOT, "until": "2026-09-01"}}, "before it begins"),
@@ -196,3 +198,75 @@ def test_wrong_settings_are_one_line(
     errors = [run(capsys, command, "first", "--workers", "1")[2] for command in ("extract", "dedup")]
     assert message in "".join(errors)
     assert not any("Traceback" in error for error in errors)
+
+
+LOOK = ("--source", "packages", "--since", "2026-09-01", "--until", "2026-10-01")
+MOSS = "distributions={Moss.Tools: {version: '1.0', published: 2026-09}}"
+
+
+def test_a_first_look_needs_no_params(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Raw records, documents and a card in a folder of its own, and the first documents on the screen."""
+    (project / "params.yaml").unlink()
+    arguments = ("collect", *LOOK, "--set", MOSS, "-o", "look")
+    status, out, err = run(capsys, *arguments)
+    assert (status, err) == (0, "")
+    assert "2026-09-01        291 characters  moss/grow.py" in out
+    assert out.splitlines()[-1].startswith("look: 3 documents, ")
+    assert {path.name for path in (project / "look").iterdir() if not path.name.startswith(".")} == {
+        *("raw", "documents.parquet", "dropped.parquet", "corpus.json", "README.md")
+    }
+    assert run(capsys, *arguments) == (0, out, "")
+    status, _, err = run(capsys, *arguments[:-2], "--set", "distributions={}", "-o", "look")
+    assert status == 2
+    assert "look/raw holds another collection; choose another folder for -o" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "takes the name of a snapshot in params.yaml, or all of --source"),
+        (
+            ("first", "--source", "packages"),
+            "takes the name of a snapshot in params.yaml, or all of --source",
+        ),
+        ((*LOOK[:4], "-o", "x"), "takes the name of a snapshot in params.yaml, or all of --source"),
+        ((*LOOK, "-o", "x", "--set", "moss"), "setting '' of snapshot packages-look is unknown"),
+        (
+            (*LOOK, "-o", "x", "--set", "speed=1"),
+            "setting 'speed' of snapshot packages-look is unknown to source",
+        ),
+        ((*LOOK, "-o", "x", "--set", "distributions=["), "no value that YAML can read"),
+        ((*LOOK[:4], "--until", "soon", "-o", "x"), "has a bad date"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_wrong_look_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    """What is missing, or what cannot be read."""
+    status, out, err = run(capsys, "collect", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_sources_say_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
+    """Network, token, contact, limits and settings of every source."""
+    status, out, _ = run(capsys, "sources")
+    assert status == 0
+    listed = json.loads(run(capsys, "sources", "--json")[1])
+    assert set(listed) == set(SOURCES)
+    for name, facts in listed.items():
+        assert f"{name}: {facts['about']}\n  network  {facts['network']}\n" in out
+        assert facts["about"].endswith(".") or facts["about"]
+        assert ("FRESHBITS_CONTACT" in facts["contact"]) == SOURCES[name].NETWORK
+
+
+def test_removed_documents_stay_removed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A removal list by id is applied whenever a corpus is built."""
+    build(capsys, "first")
+    (kept,) = read_documents(Path("corpora/first/documents.parquet"))
+    (project / "corpora/removed.csv").write_text(f"id,reason\n{kept.id},asked by its author\n")
+    for _ in range(2):
+        assert build(capsys, "first")["dropped"]["removed"] == 1
+        assert list(read_documents(Path("corpora/first/documents.parquet"))) == []

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.dedup import CLOSEST, Earlier, candidates, deduplicate
+from collectors.dedup import CLOSEST, Earlier, candidates, deduplicate, hold
 from collectors.document import Document, Match, UserError
 from collectors.minhash import MinHashConfig, band_keys, normalised, sign
 from samples import make_document
@@ -398,3 +398,19 @@ def test_the_hash_seed_changes_nothing() -> None:
         for seed in ("1", "2")
     }
     assert len(digests) == 1
+
+
+def test_the_same_document_is_held_by_its_id() -> None:
+    """Whatever its text is by now, and with the reason that it may have already; the first holder is named."""
+    old = [
+        snapshot("2026-08", [a_document("a", "one text")]),
+        snapshot("2026-09", [a_document("a", "another")]),
+    ]
+    changed = a_document("a", "a third text")
+    gone = replace(changed, drop_reason="earlier-version")
+    match = Match(id=changed.id, corpus="2026-08", similarity=1.0)
+    assert list(hold([changed, gone, a_document("b", "one text")], old)) == [
+        replace(changed, drop_reason="duplicate-id", duplicate=match),
+        replace(gone, duplicate=match),
+        a_document("b", "one text"),
+    ]

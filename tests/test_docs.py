@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from collectors.__main__ import COMMANDS as COLLECTORS
+from collectors.build import REMOVED
+from collectors.dedup import EXACT, NEAR, SAME
 from collectors.document import SCHEMA
 from collectors.filters import _KNOWN as FILTERS
 from evaluate import fit, report, scores
@@ -48,7 +50,7 @@ def test_the_data_contract_names_every_column() -> None:
 def test_the_data_contract_names_every_filter() -> None:
     """Each reason to drop a document is explained."""
     contract = (ROOT / "corpora" / "README.md").read_text()
-    for name in (*FILTERS, "duplicate-exact", "duplicate-near"):
+    for name in (*FILTERS, SAME, EXACT, NEAR, REMOVED):
         assert f"`{name}`" in contract, name
 
 
@@ -64,6 +66,9 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     listed = set(re.findall(r"^\s+([\w.]+\.py)\b", README, re.MULTILINE))
     modules = {p.name for package in ("collectors", "evaluate") for p in (ROOT / package).glob("*.py")}
     assert listed == modules - {"__init__.py"}
+    packages = {f"{p.parent.name}/" for p in (ROOT / "collectors").glob("*/__init__.py")}
+    (tree,) = re.findall(r"^collectors/.+?^corpora/", README, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"(?<=\s)\w+/(?=\s)", tree)) == packages
 
 
 @pytest.mark.parametrize("model", ["ppmd", pytest.param("smollm2-135m", marks=pytest.mark.slow)])

@@ -112,3 +112,9 @@ def test_wrong_rules_are_refused(rules: dict[str, Any], message: str) -> None:
     """The message names the filter and what it takes."""
     with pytest.raises(UserError, match=message):
         filters(rules)
+
+
+def test_a_reason_of_the_source_stays() -> None:
+    """What a source has dropped is measured like the rest, and keeps the reason that it came with."""
+    (document,) = run([make_document("short", drop_reason="secret")], filters({"min_characters": 10}))
+    assert (document.drop_reason, document.filters[0].passed) == ("secret", False)

@@ -147,6 +147,7 @@ def write_inputs(folder: Path, text: str = "") -> tuple[Path, Path]:
             "dropped": {f"duplicate{text}": 7, "too short": 12},
             "licenses": {f"MIT{text}": 30, "": 10},
             "date_evidence": {f"index-upload-time{text}": 40},
+            "gaps": [f"a feed was down{text}"] if name == NAMES[0] else [],
             "kept_for_later": True,
         }
         (corpora / name / "corpus.json").write_text(json.dumps(facts))
@@ -401,6 +402,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
         ({"licenses": ["MIT"]}, "its 'licenses' is ['MIT']"),
         ({"name": "other"}, "it describes 'other'"),
         ({"until": None}, "its 'until' is None"),
+        ({"gaps": [1]}, "its 'gaps' is [1]"),
     ],
 )
 def test_broken_corpus_is_named(tmp_path: Path, change: dict[str, object], why: str) -> None:
@@ -410,6 +412,11 @@ def test_broken_corpus_is_named(tmp_path: Path, change: dict[str, object], why: 
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=re.escape(why)):
         read(results, corpora, NAMES)
+
+
+def test_an_incomplete_corpus_says_so(data: ReportData) -> None:
+    """Beside its documents, with the first gap."""
+    assert re.findall(r'title="([^"]*)">not complete', report.render(data)) == ["a feed was down"]
 
 
 def test_rate_without_bits_per_character_is_refused(data: ReportData) -> None:
