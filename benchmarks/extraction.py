@@ -188,6 +188,7 @@ def dates(folder: Path) -> dict[str, Any]:
             if differs(verdict.published, verdict.precision, truth):
                 wrong.append(f"{page['url']}: {verdict.published.isoformat()}, gold {truth.isoformat()}")
         latest = (page["fetched"] + timedelta(days=1)).replace(tzinfo=None)
+        # By now htmldate refuses partial dates, as `date_evidence` has it, which is in its favour.
         other = find_date(page["payload"], original_date=True, url=page["url"], max_date=latest)
         if other:
             alone += 1

@@ -1,6 +1,7 @@
 """The commands of `python -m collectors`, and the only place here that reads params.yaml."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ import yaml
 
 from collectors import build, collect, filters, snapshot
 from collectors.dedup import Earlier, deduplicate, hold
-from collectors.document import Document, UserError, read_documents, write_documents
+from collectors.document import ELSEWHERE, Document, UserError, read_documents, write_documents
 from collectors.minhash import MinHashConfig, read_signatures, sign, write_signatures
 from collectors.request import Request, check_name, request
 from collectors.source import SOURCES, source
@@ -35,19 +36,32 @@ _SHOWN = 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 when a person has something to mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # titles are in any script, terminals are not
     parser, arguments = _parse(argv)
     if arguments.command is None:
         parser.print_help()
         return 0
     try:
         arguments.run(arguments)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except UserError as error:
+        print(f"error: {_line(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"error: {_line(error)}; what was done is kept: mend this and run the same command again",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; what was done is kept: run the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _line(text: object) -> str:
+    """Return a message on one line, and nothing in it that a terminal obeys."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -72,7 +86,10 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
             continue
         optional = "?" if name == "collect" else None
         command.add_argument(
-            "snapshot", metavar="SNAPSHOT", nargs=optional, help="a name under `snapshots` in params.yaml"
+            "snapshot",
+            metavar="SNAPSHOT",
+            nargs=optional,
+            help="a name under `snapshots` in params.yaml, or to collect under `upcoming`",
         )
         command.add_argument(
             "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: one per core)"
@@ -113,10 +130,13 @@ def _collect(arguments: argparse.Namespace) -> None:
         return
     if arguments.snapshot is None or any(look):
         raise UserError(f"collect takes the name of a snapshot in params.yaml, or all of {LOOK}")
-    asked = _request(arguments.snapshot, _params())
+    params = _params()
+    upcoming = arguments.snapshot in _section(params, "upcoming")
+    asked = _request(arguments.snapshot, params, "upcoming" if upcoming else "snapshots")
     folder = CORPORA / "raw" / asked.name
     if not (folder.exists() and _answers(folder, asked)):
-        if source(asked.source).NETWORK and os.environ.get("FRESHBITS_NETWORK") != "1":
+        # DVC never runs what is upcoming, so that a person must have asked for it.
+        if source(asked.source).NETWORK and not upcoming and os.environ.get("FRESHBITS_NETWORK") != "1":
             raise UserError(
                 f"snapshot {asked.name} would be scraped from the web, and what the web says today is another "
                 "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew with `make refresh`"
@@ -126,32 +146,47 @@ def _collect(arguments: argparse.Namespace) -> None:
                 f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder "
                 "first"
             )
-        collect.collect(source(asked.source), asked, folder, STAGING)
+        try:
+            collect.collect(source(asked.source), asked, folder, STAGING)
+        except collect.OpenWindowError as error:
+            if not upcoming:
+                raise UserError(f"{error}; until then its entry belongs under `upcoming`") from error
+            print(error)
+            return
     held = snapshot.read_snapshot(folder)
     for _ in snapshot.read_records(folder):
         pass  # a snapshot that stays must be whole
     _say(arguments, asked.name, {"records": held.n_records, "bytes": held.n_bytes, "gaps": list(held.gaps)})
+    if upcoming and not arguments.json:
+        print(
+            f"{asked.name} is collected; move its entry from `upcoming` to the end of `snapshots`, then `dvc repro`"
+        )
 
 
 def _look(arguments: argparse.Namespace) -> None:
     """Collect a few documents into a folder and show the first of them."""
     origin, folder = source(arguments.source), arguments.output
     settings = dict(_setting(text) for text in arguments.set)
-    entry = {"source": arguments.source, "content": origin.CONTENT, **settings}
-    window = {"since": arguments.since, "until": arguments.until, "max_documents": arguments.max_documents}
-    asked = request(f"{arguments.source}-look", {**entry, **window})
+    fixed = {"source": arguments.source, "since": arguments.since, "until": arguments.until}
+    entry = {"content": origin.CONTENT, "max_documents": arguments.max_documents}
+    asked = request(folder.resolve().name, {**entry, **settings, **fixed})
     raw = folder / "raw"
     if not raw.exists():
-        collect.collect(origin, asked, raw, folder / ".staging")
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise UserError(
+                f"{folder} holds other files, which -o would mix with its own; give an empty folder"
+            )
+        collect.collect(origin, asked, raw, folder / ".staging", early=True)
     elif not _answers(raw, asked):
         raise UserError(f"{raw} holds another collection; choose another folder for -o")
     gaps = snapshot.read_snapshot(raw).gaps
     documents = list(_extracted(origin.extract(snapshot.read_records(raw), asked, arguments.workers), asked))
+    documents = list(build.remove(documents, build.read_removals(REMOVALS)))
     facts = build.write_corpus(folder, asked, documents, gaps)
     if not arguments.json:
         kept = [document for document in documents if not document.drop_reason]
         for document in sorted(kept, key=lambda d: (d.published, d.id))[:_SHOWN]:
-            title = "".join(c for c in document.title if c.isprintable())[:70]
+            title = _line(document.title)[:70]
             print(f"{document.published:%Y-%m-%d}  {document.n_characters:>9,} characters  {title}")
     said = {"documents": facts.n_documents, "characters": facts.n_characters, "dropped": facts.dropped}
     _say(arguments, str(folder), {**said, "gaps": list(gaps)})
@@ -161,7 +196,7 @@ def _setting(text: str) -> tuple[str, Any]:
     name, mark, value = text.partition("=")
     try:
         return name if mark else "", yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(
             f"--set {text} has no value that YAML can read; write --set 'categories=[cs.CL]'"
         ) from error
@@ -181,7 +216,8 @@ def _extract(arguments: argparse.Namespace) -> None:
         _extracted(origin.extract(snapshot.read_records(folder), asked, arguments.workers), asked)
     )
     n_documents = write_documents(_documents(asked.name), documents)
-    write_signatures(_signatures(asked.name), sign(documents, _minhash(params), arguments.workers))
+    held = [document for document in documents if document.text and document.drop_reason not in ELSEWHERE]
+    write_signatures(_signatures(asked.name), sign(held, _minhash(params), arguments.workers))
     facts = {"documents": n_documents, "characters": sum(d.n_characters for d in documents)}
     _say(arguments, asked.name, facts)
 
@@ -263,24 +299,32 @@ def _sources(arguments: argparse.Namespace) -> None:
         return
     for name, facts in listed.items():
         print(f"{name}: {facts['about']}")
-        for key in ("network", "token", "contact", "limits", "settings"):
+        for key in ("network", "token", "contact", "limits"):
             print(f"  {key:<9}{facts[key]}")
+        for setting, default in SOURCES[name].SETTINGS.items():
+            print(f"  setting  {setting}: {json.dumps(default)}")
+    print("\ndocs/sources.md explains the settings; `max_documents` and `partial` belong to every source.")
 
 
 def _needs(name: str) -> dict[str, str]:
     origin = SOURCES[name]
     about = (origin.__doc__ or "").partition("\n")[0]
     tokens = ", ".join(f"{token} (optional, for {host})" for host, token in origin.TOKENS.items())
-    limits = [f"{host}: one request per {limit.interval:g} s" for host, limit in origin.LIMITS.items()]
-    shared = Counter(limit.bucket for limit in origin.LIMITS.values() if limit.bucket)
-    limits += [f"all of {bucket} together" for bucket, n in shared.items() if n > 1]
+    limits = [
+        f"{host}: a request in {limit.interval:g} s"
+        + (f", {limit.with_token:g} s with a token" if limit.with_token else "")
+        + (f", shared by all of {limit.bucket}" if limit.bucket else "")
+        for host, limit in origin.LIMITS.items()
+    ]
+    if origin.NETWORK:
+        limits.append("other hosts: a request in 1 s, or what robots.txt asks for")
     polls = "asked in rounds while the window is open" if origin.POLLS else "asked once, after the window"
     return {
         "about": about,
         "network": f"yes, {polls}" if origin.NETWORK else "no",
         "token": tokens or "none",
         "contact": f"{collect.CONTACT}, an address that sites can reach" if origin.NETWORK else "none",
-        "limits": "; ".join(limits) or ("other hosts: one request per second" if origin.NETWORK else "none"),
+        "limits": "; ".join(limits) or "none",
         "settings": ", ".join(f"{key}: {json.dumps(value)}" for key, value in origin.SETTINGS.items()),
     }
 
@@ -298,21 +342,19 @@ def _minhash(params: dict[str, Any]) -> MinHashConfig:
 def _params() -> dict[str, Any]:
     try:
         params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(
-            f"{PARAMS} cannot be read ({' '.join(str(error).split())}); run from the repository"
-        ) from error
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{PARAMS} cannot be read ({error}); mend it, or run from the repository") from error
     if not isinstance(params, dict) or not isinstance(params.get("snapshots"), dict):
         raise UserError(f"{PARAMS} must hold the mapping `snapshots`; see the comments in it")
     return params
 
 
-def _request(name: str, params: dict[str, Any]) -> Request:
-    if name not in params["snapshots"]:
+def _request(name: str, params: dict[str, Any], section: str = "snapshots") -> Request:
+    if name not in params[section]:
         raise UserError(
-            f"snapshot {name!r} is not in params.yaml; it lists {', '.join(params['snapshots']) or 'none'}"
+            f"snapshot {name!r} is not in params.yaml; it lists {', '.join(map(str, params['snapshots'])) or 'none'}"
         )
-    return request(name, params["snapshots"][name])
+    return request(name, params[section][name])
 
 
 def _section(params: dict[str, Any], name: str) -> dict[str, Any]:

@@ -70,11 +70,11 @@ def read_removals(path: Path) -> dict[str, str]:
     Raises:
         UserError: when the file is no such table, naming the line.
     """
-    if not path.is_file():
-        return {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a byte order mark
             rows = list(csv.reader(file))
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error}); it is a CSV file of id and reason") from error
     for number, row in enumerate(rows or [[]], 1):
@@ -99,7 +99,8 @@ def remove(documents: Iterable[Document], removals: Mapping[str, str]) -> Iterat
     for document in documents:
         if document.id in removals:
             reason = {"removal": removals[document.id]}
-            yield replace(document, drop_reason=REMOVED, text="", title="", url="", metadata=reason)
+            blank = replace(document, text="", title="", url="", native_id="")
+            yield replace(blank, drop_reason=REMOVED, metadata=reason)
         else:
             yield document
 

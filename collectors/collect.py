@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from collectors.staging import Staging
 from collectors.warc import AGENT
 from collectors.web.fetch import Fetcher
 from collectors.web.pace import Clock, Pace, SystemClock
+from collectors.web.polite import Polite
 from collectors.web.transport import Transport
 
 VERSION = "0.1"
 CONTACT = "FRESHBITS_CONTACT"
 LOOPBACK = "FRESHBITS_LOOPBACK"
+
+
+class OpenWindowError(UserError):
+    """A round of a collection that is kept; the next is due while the window is open, and one after it."""
 
 
 def collect(
@@ -33,6 +39,7 @@ def collect(
     *,
     environment: Mapping[str, str] = os.environ,
     clock: Clock | None = None,
+    early: bool = False,
 ) -> Snapshot:
     """Collect what a request asks for into a snapshot folder, going on where an earlier run stopped.
 
@@ -40,11 +47,13 @@ def collect(
         source: what collects.
         request: what is asked.
         folder: where the finished snapshot goes; must not exist.
-        staging_folder: where collections in progress live, on the same file system.
+        staging_folder: where collections in progress live.
         environment: has the contact and the tokens.
         clock: tells the time and waits; the machine's own by default.
+        early: whether to finish although the window is open, which is a gap.
 
     Raises:
+        OpenWindowError: when a round is done, and the window is not over.
         UserError: when something is missing, when the window is not over, or when addresses could not
             be had. What was collected stays in staging, and the same command goes on from there.
     """
@@ -57,17 +66,20 @@ def collect(
         )
     with open_fetcher(source, request, staging_folder, environment, clock) as (fetcher, staging):
         source.collect(request, fetcher)
-        if source.POLLS and not ended:
+        if source.POLLS and not ended and early:
+            fetcher.gap(f"collected once, while its window is open until {request.until:%Y-%m-%d}")
+        elif source.POLLS and not ended:
             staging.close_round()
-            raise UserError(
+            lacking = f"; not had so far: {', '.join(fetcher.gaps)}" if fetcher.gaps else ""
+            raise OpenWindowError(
                 f"round {staging.round} of snapshot {request.name} is kept; its window is open until "
-                f"{request.until:%Y-%m-%d}: run the same command again, best daily, and once after that"
+                f"{request.until:%Y-%m-%d}: run the same command again, best daily, and once after that{lacking}"
             )
         if fetcher.failures and not request.partial:
             raise UserError(
                 f"snapshot {request.name} lacks {len(fetcher.failures)} of what it should hold "
                 f"({fetcher.failures[0]}); run the same command again to try only these, or set `partial: true` in "
-                "its entry to finish without them"
+                "its entry (`--set partial=true` for a first look) to finish without them"
             )
         return staging.finish(folder, fetcher.gaps)
 
@@ -85,25 +97,28 @@ def open_fetcher(
         )
     tokens = {host: environment.get(name, "").strip() for host, name in source.TOKENS.items()}
     for host, name in source.TOKENS.items():
-        if not re.fullmatch(r"[\x21-\x7e]{8,}|", tokens[host]):
-            raise UserError(f"{name} is no token: it must be 8 or more characters without white space")
-    loopback = int(environment[LOOPBACK]) if LOOPBACK in environment else None
-    transport = Transport(f"{AGENT}/{VERSION} (+{contact})", loopback)
-    bar: tqdm[Any] = tqdm(desc=request.name, unit=" requests", disable=None, dynamic_ncols=True)
+        token = tokens[host]
+        if token and (not re.fullmatch(r"[\x21-\x7e]{8,}", token) or token.lower() in f"https://{host}"):
+            raise UserError(
+                f"{name} is no token: it must be 8 or more ASCII characters without white space; correct it or unset it"
+            )
+    loopback = environment.get(LOOPBACK)
+    if loopback is not None and not (re.fullmatch("[0-9]{1,5}", loopback) and 0 < int(loopback) < 1 << 16):
+        raise UserError(
+            f"{LOOPBACK} is {loopback!r} and must be a port from 1 to 65535; unset it outside tests"
+        )
+    transport = Transport(f"{AGENT}/{VERSION} (+{contact})", int(loopback) if loopback else None)
+    bar: tqdm[Any] = tqdm(desc=request.name, unit="request", disable=None, dynamic_ncols=True)
     try:
         with Staging(staging_folder, request, source.VERSION) as staging:
-            yield (
-                Fetcher(
-                    request,
-                    staging,
-                    transport,
-                    Pace(_cache(environment) / "pace", clock),
-                    limits=source.LIMITS,
-                    tokens={host: token for host, token in tokens.items() if token},
-                    bar=bar,
-                ),
-                staging,
+            polite = partial(
+                Polite,
+                transport,
+                Pace(_cache(environment) / "pace", clock),
+                limits=source.LIMITS,
+                tokens={host: token for host, token in tokens.items() if token},
             )
+            yield Fetcher(request, staging, bar, polite), staging
     finally:
         bar.close()
 

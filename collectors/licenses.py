@@ -6,6 +6,11 @@ from urllib.parse import urlsplit
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+OPEN_CODE = frozenset(
+    {"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "LicenseRef-BSD"}
+    | {"MIT", "MIT-0", "MPL-2.0", "PSF-2.0", "Unlicense", "Zlib"}
+)
+"""Licences under which code may be passed on, and the prose that comes with it."""
 MAX_EXPRESSION = 1_000  # characters; parentheses are read recursively
 
 OPEN_CONTENT = frozenset(
@@ -50,6 +55,17 @@ _CLASSIFIERS = {
 }
 
 
+def canonical(expression: str) -> str:
+    """Return an SPDX expression in the list's spelling.
+
+    Raises:
+        InvalidLicenseExpression: when it is none, or longer than `MAX_EXPRESSION`.
+    """
+    if len(expression) > MAX_EXPRESSION:
+        raise InvalidLicenseExpression(f"an expression of {len(expression):,} characters")
+    return str(canonicalize_license_expression(expression))
+
+
 def spdx(expression: str, field: str, classifiers: Iterable[str]) -> tuple[str, str]:
     """Return an SPDX expression and where it was read, the surest statement first.
 
@@ -63,7 +79,7 @@ def spdx(expression: str, field: str, classifiers: Iterable[str]) -> tuple[str, 
     """
     for value, evidence in ((expression, "License-Expression"), (field, "License")):
         try:
-            return str(canonicalize_license_expression(value)), evidence
+            return canonical(value), evidence
         except InvalidLicenseExpression:
             continue
     for classifier in classifiers:
@@ -111,7 +127,7 @@ def satisfied(expression: str, allowed: Iterable[str]) -> bool:
     stream = iter([*tokens, ""])
     try:
         verdict, rest = _either(next(stream), stream, {name.replace(" WITH ", "\0") for name in allowed})
-    except (StopIteration, ValueError):
+    except (StopIteration, ValueError, RecursionError):
         return False
     return verdict and rest == ""
 

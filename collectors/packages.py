@@ -26,10 +26,11 @@ from urllib.parse import quote, unquote
 
 from collectors.document import DateEvidence, Document, RawRecord, UserError, document
 from collectors.language import detect
-from collectors.licenses import satisfied, spdx
+from collectors.licenses import OPEN_CODE, satisfied, spdx
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web.fetch import Fetcher, Limit
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import Limit
 
 VERSION = "packages/1"
 NETWORK = False
@@ -40,10 +41,6 @@ LIMITS: dict[str, Limit] = {}
 SETTINGS: dict[str, Any] = {"distributions": {}}
 
 _METADATA = "METADATA"
-_REDISTRIBUTABLE = frozenset(
-    {"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "LicenseRef-BSD", "MIT", "MIT-0"}
-    | {"MPL-2.0", "PSF-2.0", "Unlicense", "Zlib"}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +111,21 @@ def _release(name: str, values: Any, request: Request) -> _Release:
     if not isinstance(values, dict) or not isinstance(values.get("version"), str):
         raise UserError(f'{where} needs a quoted version, such as {{version: "1.0", published: "2026-09"}}')
     files = values.get("files", ["*.py"])
-    if not isinstance(files, list) or not all(isinstance(pattern, str) and pattern for pattern in files):
+    if not isinstance(files, list) or not all(
+        isinstance(pattern, str) and PurePosixPath(pattern).parts for pattern in files
+    ):
         raise UserError(
             f'{where} needs a list of path patterns as `files`, such as ["package/*.py"], not {files!r}'
         )
     uploaded, month = values.get("uploaded"), str(values.get("published"))
     try:
         if uploaded is not None:
-            published = datetime.fromisoformat(uploaded).astimezone(UTC).replace(microsecond=0)
+            published = _moment(uploaded)
             precision, evidence = "second", DateEvidence(kind="index-upload-time", value=uploaded)
         else:
             published = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
             precision, evidence = "month", DateEvidence(kind="declared-month", value=month)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f'{where} has no date that can be read; give `uploaded: "2026-09-01T17:45:23Z"`, the index\'s upload '
             'time, or `published: "2026-09"`'
@@ -146,10 +145,17 @@ def _release(name: str, values: Any, request: Request) -> _Release:
     )
 
 
+def _moment(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("without a time zone it would be read in that of this machine")
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
 def _installed(release: _Release) -> metadata.Distribution:
     try:
         installed = metadata.distribution(release.name)
-    except metadata.PackageNotFoundError as error:
+    except (metadata.PackageNotFoundError, ValueError) as error:
         raise UserError(
             f"distribution {release.name} {release.version} is not installed; run `make setup`"
         ) from error
@@ -254,7 +260,7 @@ def _document(
         date_evidence=(release.evidence,),
         license=license_,
         license_evidence=evidence,
-        redistributable=satisfied(license_, _REDISTRIBUTABLE),
+        redistributable=satisfied(license_, OPEN_CODE),
         raw=raw,
         extractor=VERSION,
         metadata={"distribution": release.name},

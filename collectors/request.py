@@ -1,13 +1,17 @@
 """What a snapshot is to hold, as an entry of `snapshots` in `params.yaml` says it."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import islice
 from typing import Any
 
 from collectors.document import UserError
 
+_MAX_PIECES = 200_000
+_TAKEN = ("documents", "raw")  # folders in corpora/ that all snapshots share
 _KINDS = {
     bool: "true or false",
     dict: "a mapping",
@@ -86,10 +90,9 @@ def request(name: str, entry: Any) -> Request:
     """
     check_name(name)
     if not isinstance(entry, dict):
-        raise UserError(
-            f"snapshot {name} in params.yaml must be a mapping with source, content, since and until"
-        )
+        raise UserError(f"snapshot {name} must be a mapping with source, content, since and until")
     settings = dict(entry)
+    _check_plain(name, {key: value for key, value in settings.items() if key not in {"since", "until"}})
     max_documents, partial = settings.pop("max_documents", None), settings.pop("partial", False)
     if max_documents is not None and (type(max_documents) is not int or max_documents < 1):
         raise UserError(
@@ -101,11 +104,9 @@ def request(name: str, entry: Any) -> Request:
         fixed = {key: str(settings.pop(key)) for key in ("source", "content")}
         since, until = (_midnight(settings.pop(key)) for key in ("since", "until"))
     except KeyError as error:
-        raise UserError(f"snapshot {name} in params.yaml lacks {error}; add it") from error
+        raise UserError(f"snapshot {name} lacks {error}; add it") from error
     except ValueError as error:
-        raise UserError(
-            f'snapshot {name} in params.yaml has a bad date ({error}); write "2026-09-01"'
-        ) from error
+        raise UserError(f'snapshot {name} has a bad date ({error}); write "2026-09-01"') from error
     if since >= until:
         raise UserError(
             f"snapshot {name} ends ({until:%Y-%m-%d}) before it begins ({since:%Y-%m-%d}); swap the two"
@@ -123,8 +124,28 @@ def request(name: str, entry: Any) -> Request:
 
 def check_name(name: Any) -> None:
     """Raise unless a snapshot's name is a slug, on which DVC does not break."""
-    if not re.fullmatch(r"[a-z0-9_-]+", str(name)):
-        raise UserError(f"snapshot name {name!r} must be of a-z, 0-9, _ and -; rename it in params.yaml")
+    if not re.fullmatch(r"[a-z0-9_-]+", str(name)) or name in _TAKEN:
+        raise UserError(
+            f"snapshot name {name!r} must be of a-z, 0-9, _ and -, and not {' or '.join(_TAKEN)}; rename it"
+        )
+
+
+def _check_plain(name: str, settings: Mapping[str, Any]) -> None:
+    """Raise unless settings come back from JSON as they are: a snapshot says so what it answers."""
+    try:
+        # In pieces, for a few YAML aliases can stand for billions of values.
+        pieces = json.JSONEncoder(allow_nan=False, ensure_ascii=False).iterencode(settings)
+        text = "".join(islice(pieces, _MAX_PIECES))
+        text.encode()
+        plain = json.loads(text) == settings
+    except (ValueError, TypeError, RecursionError):
+        plain = False
+    if not plain:
+        raise UserError(
+            f"snapshot {name} has a setting that is no text, number, true or false, nor a list of "
+            f"these, nor a mapping from text to them, or has more than {_MAX_PIECES:,} of them; quote dates and "
+            "numeric names"
+        )
 
 
 def _midnight(value: Any) -> datetime:

@@ -7,6 +7,7 @@ a word.
 """
 
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -67,7 +68,8 @@ def read_snapshot(folder: Path) -> Snapshot:
             raise UserError(
                 f"snapshot {folder} is incomplete or of another format than {FORMAT}; collect it anew"
             )
-        return Snapshot(**{**facts, "shards": dict(facts["shards"]), "gaps": gaps})
+        counts = {name: operator.index(facts[name]) for name in ("n_records", "n_bytes")}
+        return Snapshot(**{**facts, **counts, "shards": dict(facts["shards"]), "gaps": gaps})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder} holds no readable snapshot; restore it with `dvc checkout`") from error
 
@@ -85,12 +87,15 @@ def read_records(folder: Path) -> Iterator[tuple[RawRecord, Record]]:
     verified: set[str] = set()
     with index.open(encoding="utf-8") as lines:
         for line in lines:
-            entry = json.loads(line)
-            if entry["shard"] not in verified:
-                _verify(folder, entry["shard"], snapshot, index)
-                verified.add(entry["shard"])
-            if entry.get("kind") != "request":
-                yield _read(folder / entry["shard"], entry)
+            try:
+                entry = json.loads(line)
+                if entry["shard"] not in verified:
+                    _verify(folder, entry["shard"], snapshot, index)
+                    verified.add(entry["shard"])
+                if entry.get("kind") != "request":
+                    yield _read(folder / entry["shard"], entry)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise _altered(index, "its index") from error
 
 
 def _verify(folder: Path, name: str, snapshot: Snapshot, index: Path) -> None:

@@ -13,7 +13,8 @@ from collectors.github import source as github
 from collectors.news import source as news
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web.fetch import Fetcher, Limit
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import Limit
 
 
 class Source(Protocol):

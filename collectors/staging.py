@@ -10,6 +10,7 @@ often a collection was interrupted leaves no trace in it.
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -53,19 +54,27 @@ class Staging:
         asked = json.dumps(request.facts(), sort_keys=True)
         self.request = request
         self.collector = collector
-        # A changed request is another collection, and what the first one gave stays for it.
         self.folder = folder / f"{request.name}-{sha256(asked.encode()).hexdigest()[:12]}"
         self._steps: dict[str, _Step] = {}
         self._order: dict[str, None] = {}
         self._needed: list[list[str]] = []
-        self._end = 0
+        self._safe = 0, 0  # bytes of the journal, and of the records that it promises
 
     def __enter__(self) -> Self:
         """Take the folder for this process, and read what an earlier run left in it.
 
         Raises:
-            UserError: when another process is collecting the same snapshot.
+            UserError: when another process is collecting the same snapshot, or an earlier run collected
+                under its name for another request.
         """
+        other = next(
+            (p for p in self.folder.parent.glob(f"{self.request.name}-*") if self._is_other(p)), None
+        )
+        if other:
+            raise UserError(
+                f"{other} holds what was collected for snapshot {self.request.name} when its entry asked for something "
+                "else; restore that entry, collect under another name, or remove the folder to give it up"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files:
             lock = files.enter_context((self.folder / "lock").open("w"))
@@ -75,9 +84,9 @@ class Staging:
                 raise UserError(
                     f"snapshot {self.request.name} is being collected by another process; wait for it, or stop it first"
                 ) from error
-            for left in ("finished", "scratch"):
-                shutil.rmtree(self.folder / left, ignore_errors=True)
-            self._journal = files.enter_context((self.folder / "journal.jsonl").open("ab"))
+            shutil.rmtree(self.folder / "scratch", ignore_errors=True)
+            # Without a buffer, which on a full disk would keep half a line and write it later.
+            self._journal = files.enter_context((self.folder / "journal.jsonl").open("ab", buffering=0))
             files.callback(lambda: self._records.close())  # noqa: PLW0108  the file may be another by then
             self._records = self._truncated(None)
             self._resume()
@@ -90,6 +99,10 @@ class Staging:
         """Let go of the folder; what is in it stays."""
         self._files.close()
 
+    def _is_other(self, folder: Path) -> bool:
+        own = re.fullmatch(rf"{re.escape(self.request.name)}-[0-9a-f]{{12}}", folder.name)
+        return bool(own) and folder != self.folder and (folder / "journal.jsonl").is_file()
+
     def _truncated(self, end: int | None) -> BinaryIO:
         """Open the records to write on at a position, or at their end."""
         records = (self.folder / "records").open("ab")
@@ -100,7 +113,7 @@ class Staging:
 
     def _resume(self) -> None:
         lines = (self.folder / "journal.jsonl").read_bytes().split(b"\n")[:-1]
-        whole = 0
+        whole = end = 0
         started, self.round = "", 1
         for number, line in enumerate(lines):
             try:
@@ -110,35 +123,35 @@ class Staging:
                 elif "closed" in said:
                     self.round = int(said["closed"]) + 1
                 else:
+                    end = max([end, *(e["offset"] + e["length"] for e in said["entries"])])
                     self._steps[said["key"]] = _Step(entries=said["entries"], after=tuple(said["after"]))
-                    self._end = max([self._end, *(e["offset"] + e["length"] for e in said["entries"])])
             except (ValueError, KeyError, TypeError):
                 break  # a disk that lost its last writes: what follows is not trusted
             whole += len(line) + 1
-        if self._records.tell() < self._end:
+        if self._records.tell() < end:
             raise UserError(
                 f"{self.folder} has lost a part of its records; remove that folder and collect anew"
             )
+        self._safe = whole, end
         self._rewind()
-        self._journal.truncate(whole)
         if not started:
             started = datetime.now(UTC).replace(microsecond=0).isoformat()
             self._write({"started": started, "request": self.request.facts()})
         self.started = datetime.fromisoformat(started)
 
-    def _write(self, said: dict[str, Any]) -> None:
-        self._journal.write(json.dumps(said).encode() + b"\n")
-        self._journal.flush()
+    def _write(self, said: dict[str, Any], n_bytes: int = 0) -> None:
+        """Write a line of the journal, which promises so many more bytes of records."""
+        line = json.dumps(said).encode() + b"\n"
+        left = memoryview(line)
+        while left:
+            left = left[self._journal.write(left) :]
         os.fsync(self._journal.fileno())
+        # One assignment, so that an interruption finds both as they were or both as they are.
+        self._safe = self._safe[0] + len(line), self._safe[1] + n_bytes
 
     def __contains__(self, key: str) -> bool:
         """Return whether a step has been done."""
         return key in self._steps
-
-    @property
-    def resumed(self) -> int:
-        """Steps that earlier runs have done and this one has not asked for yet."""
-        return len(self._steps.keys() - self._order.keys())
 
     @contextmanager
     def needing(self) -> Iterator[list[str]]:
@@ -166,11 +179,11 @@ class Staging:
                     entries += self._append(record)
                 self._records.flush()
                 os.fsync(self._records.fileno())
-                self._write({"key": key, "after": list(after), "entries": entries})
+                n_bytes = sum(entry["length"] for entry in entries)
+                self._write({"key": key, "after": list(after), "entries": entries}, n_bytes)
             except BaseException:
                 self._rewind()
                 raise
-            self._end += sum(entry["length"] for entry in entries)
             self._steps[key] = _Step(entries=entries, after=tuple(after))
         self._place(key)
         return self._steps[key].entries
@@ -192,10 +205,12 @@ class Staging:
         return entries
 
     def _rewind(self) -> None:
-        """Forget what a failed step wrote; on a full disk the buffer itself cannot be flushed."""
+        """Forget what a failed step wrote, its promise first; on a full disk the buffer cannot be flushed."""
+        said, end = self._safe
+        self._journal.truncate(said)
         with suppress(OSError):
             self._records.close()
-        self._records = self._truncated(self._end)
+        self._records = self._truncated(end)
 
     def _place(self, key: str) -> None:
         for needed in self._steps[key].after:
@@ -220,7 +235,7 @@ class Staging:
         """Make the snapshot of the steps this run asked for, and move it into place by one rename.
 
         Args:
-            folder: where it goes, on the same file system; must not exist, for a snapshot is written once.
+            folder: where it goes; must not exist, for a snapshot is written once.
             gaps: what it should hold and does not.
 
         Raises:
@@ -236,9 +251,10 @@ class Staging:
             raise UserError(
                 f"the source of snapshot {self.request.name} gave nothing; check its settings in params.yaml"
             )
-        work = self.folder / "finished"
+        # Beside the snapshot, because staging may be on another file system.
+        work = folder.parent / f".{self.folder.name}.tmp"
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
+        work.mkdir(parents=True)
         self._copy(entries, work)
         snapshot = Snapshot(
             name=self.request.name,
@@ -250,11 +266,10 @@ class Staging:
             gaps=tuple(gaps),
         )
         write_manifest(work, snapshot)
-        for path in work.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        for path in (*work.iterdir(), work):
+            _sync(path)
         work.replace(folder)
+        _sync(folder.parent)  # the only copy goes next
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             self.folder.parent.rmdir()  # unless other collections are in progress
@@ -289,3 +304,12 @@ class Staging:
         finally:
             if out:
                 out.close()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

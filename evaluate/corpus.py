@@ -47,10 +47,10 @@ class Corpus:
 
 
 def built_corpus(folder: Path) -> Corpus:
-    """Return a corpus that the pipeline built.
+    """Return a corpus that the pipeline, or a first look, built.
 
     Raises:
-        UserError: when the folder holds none.
+        UserError: when the folder holds none, or one of another name.
     """
     try:
         facts = json.loads((folder / "corpus.json").read_text())

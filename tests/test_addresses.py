@@ -103,6 +103,7 @@ def test_a_url_is_read(url: str, address: Address) -> None:
         ("http://example.org:0/", "malformed"),
         ("http://example.org:http/", "malformed"),
         ("http://[::1", "malformed"),
+        ("http://example.org/" + "a" * 8_000, "characters"),
         ("http://[v1.x]/", "malformed"),
         ("http://example.org/\ud800", "malformed"),
         ("http:///path", "proper name"),

@@ -46,7 +46,7 @@ STAGES = {
 
 
 COLLECTING = {
-    *(f"collectors.web.{name}" for name in ("addresses", "fetch", "pace", "transport")),
+    *(f"collectors.web.{name}" for name in ("addresses", "fetch", "pace", "polite", "sockets", "transport")),
     "collectors.staging",
 }
 

@@ -380,6 +380,29 @@ def test_a_paper_that_nothing_can_read_is_dropped_with_the_reason(
     assert documents[0].text == ""
 
 
+def test_a_paper_of_which_nothing_may_be_fetched_is_dropped_not_lost(world: World, tmp_path: Path) -> None:
+    """Its source leads to an address that is refused, and robots.txt forbids its HTML."""
+    away = Answer(status=302, headers={"Location": "http://127.0.0.1/src"})
+    Arxiv(world, [row(1, source=away), row(2)])
+    world.on("arxiv.org", "/robots.txt", "User-agent: *\nDisallow: /html")
+    documents, _ = run(tmp_path, world)
+    assert [(d.native_id, d.drop_reason) for d in documents] == [
+        ("2610.00001", "unreadable"),
+        ("2610.00002", ""),
+    ]
+    assert documents[0].metadata["problem"] == "no source: refused"
+
+
+@pytest.mark.parametrize(
+    "stated", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "0000-00-00", ""]
+)
+def test_an_impossible_date_makes_a_row_unreadable(stated: str) -> None:
+    """Also one that no calendar holds once it is in UTC."""
+    entry = f"<entry><id>http://arxiv.org/abs/math/0601001v1</id><published>{stated}</published></entry>"
+    page = arxiv_listing.read(f'<feed xmlns="http://www.w3.org/2005/Atom">{entry}</feed>'.encode())
+    assert (page.papers, page.unreadable) == ((), ("math/0601001",))
+
+
 @pytest.mark.parametrize("kind", WITHDRAWN)
 def test_a_withdrawn_first_version_is_dropped_as_such(world: World, tmp_path: Path, kind: str) -> None:
     """No HTML is asked for what its authors took back."""
@@ -525,7 +548,10 @@ def test_hostile_and_senseless_rows_are_not_followed(world: World, tmp_path: Pat
     world.on("oaipmh.arxiv.org", "/oai", site.enveloped(f"<ListRecords>{rows}</ListRecords>"))
     documents, gaps = run(tmp_path, world)
     assert ids(documents) == ["2610.00001"]
-    assert gaps == ["paper 2610.00003 is listed without a date of version 1"]
+    assert gaps == [
+        f"paper {name} is listed without a date of version 1, or is none"
+        for name in ("../../evil", "2613.00002", "2610.00003")
+    ]
     assert world.paths("export.arxiv.org") == ["/src/2610.00001v1"]
 
 

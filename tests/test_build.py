@@ -127,6 +127,17 @@ def test_a_broken_removal_list_is_one_line(tmp_path: Path, text: str, line: int 
         read_removals(path)
 
 
+def test_a_removal_list_is_never_passed_over(tmp_path: Path) -> None:
+    """Not one with the byte order mark of a spreadsheet, and not a folder in its place."""
+    path = tmp_path / "removed.csv"
+    path.write_text(f"id,reason\n{'0' * 64},other\n", encoding="utf-8-sig")
+    assert read_removals(path) == {"0" * 64: "other"}
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        read_removals(path)
+
+
 @pytest.mark.slow
 def test_a_corpus_is_byte_identical_under_any_hash_seed_and_worker_count(tmp_path: Path) -> None:
     """Two listed snapshots twice, in other processes: the same bytes, and those that dvc.lock records."""

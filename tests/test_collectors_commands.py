@@ -1,7 +1,9 @@
 """`python -m collectors` as the pipeline and a user type it."""
 
+import functools
 import json
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ SNAPSHOT: dict[str, Any] = {
     "distributions": {"Moss.Tools": {"version": "1.0", "published": "2026-09"}},
 }
 GROW = b"def grow(stone, moss):\n    return [patch for patch in stone if patch.damp and moss.likes(patch)]\n"
+
+
+ALIASES: list[Any] = functools.reduce(lambda inner, _: [inner] * 9, range(30), ["x"])
 
 
 @pytest.fixture
@@ -144,11 +149,20 @@ def test_a_source_that_repeats_itself_is_refused(
     [
         ({}, "snapshot 'first' is not in params.yaml; it lists none"),
         ({"first": None}, "must be a mapping with source, content, since and until"),
-        ({"first": {**SNAPSHOT, "source": "web"}}, "source 'web' is unknown; choose one of arxiv, github, news, packages"),
+        (
+            {"first": {**SNAPSHOT, "source": "web"}},
+            "source 'web' is unknown; choose one of arxiv, github, news, packages",
+        ),
         ({"first": {k: v for k, v in SNAPSHOT.items() if k != "content"}}, "lacks 'content'; add it"),
         ({"first": {**SNAPSHOT, "since": "September"}}, "has a bad date"),
         ({"first": {**SNAPSHOT, "until": "2026-09-01"}}, "before it begins"),
         ({"first": {**SNAPSHOT, "content": "music"}}, "needs content `code` or `prose`"),
+        ({"first": {**SNAPSHOT, "day": date(2026, 9, 1)}}, "has a setting that is no text, number"),
+        ({"first": {**SNAPSHOT, "distributions": {1: "1.0", "a": "1.0"}}}, "has a setting that is no text"),
+        ({"first": {**SNAPSHOT, "distributions": {"a", "b"}}}, "has a setting that is no text"),
+        ({"first": {**SNAPSHOT, "share": float("nan")}}, "has a setting that is no text"),
+        ({"first": {**SNAPSHOT, "distributions": ALIASES}}, "has a setting that is no text"),
+        ({2026: SNAPSHOT, "other": SNAPSHOT}, "snapshot 'first' is not in params.yaml; it lists 2026, other"),
     ],
 )
 def test_a_wrong_entry_is_one_line(
@@ -164,13 +178,19 @@ def test_a_wrong_entry_is_one_line(
 
 def test_names_must_be_slugs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """DVC breaks on dots, so the message comes before it does."""
-    params(project, {"first.1": SNAPSHOT})
-    assert "must be of a-z, 0-9, _ and -" in run(capsys, "collect", "first.1")[2]
+    for name in ("first.1", "raw", "documents"):  # the last two are folders that all snapshots share
+        params(project, {name: SNAPSHOT})
+        assert "must be of a-z, 0-9, _ and -, and not documents or raw" in run(capsys, "collect", name)[2]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "params.yaml cannot be read"), ("- a", "must hold the mapping `snapshots`")],
+    [
+        ("a: [", "params.yaml cannot be read"),
+        ("- a", "must hold the mapping `snapshots`"),
+        ("a: 2026-13-01", "params.yaml cannot be read (month must be in 1..12)"),
+        (f"a: {'9' * 5_000}", "params.yaml cannot be read"),
+    ],
 )
 def test_a_broken_params_file_is_one_line(
     workspace: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
@@ -230,12 +250,24 @@ def test_a_first_look_needs_no_params(project: Path, capsys: pytest.CaptureFixtu
             "takes the name of a snapshot in params.yaml, or all of --source",
         ),
         ((*LOOK[:4], "-o", "x"), "takes the name of a snapshot in params.yaml, or all of --source"),
-        ((*LOOK, "-o", "x", "--set", "moss"), "setting '' of snapshot packages-look is unknown"),
+        ((*LOOK, "-o", "x", "--set", "moss"), "setting '' of snapshot x is unknown"),
         (
             (*LOOK, "-o", "x", "--set", "speed=1"),
-            "setting 'speed' of snapshot packages-look is unknown to source",
+            "setting 'speed' of snapshot x is unknown to source",
         ),
         ((*LOOK, "-o", "x", "--set", "distributions=["), "no value that YAML can read"),
+        (
+            (*LOOK, "-o", "x", "--set", "a\x1b[2J\n=["),
+            "error: --set a [2J =[ has no value that YAML can read",
+        ),
+        ((*LOOK, "-o", "x", "--set", f"max_documents=-0x{'f' * 5_000}"), "has a setting that is no text"),
+        ((*LOOK, "-o", "x", "--set", "day=2026-13-01"), "no value that YAML can read"),
+        ((*LOOK, "-o", "x", "--set", r'distributions={"\ud800": 1}'), "has a setting that is no text"),
+        ((*LOOK, "-o", "."), ". holds other files, which -o would mix with its own"),
+        (
+            (*LOOK, "--set", MOSS, "-o", "taken"),
+            "what was done is kept: mend this and run the same command",
+        ),
         ((*LOOK[:4], "--until", "soon", "-o", "x"), "has a bad date"),
     ],
 )
@@ -244,6 +276,7 @@ def test_a_wrong_look_is_one_line(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     """What is missing, or what cannot be read."""
+    Path("taken").write_text("a file, where a folder would go")
     status, out, err = run(capsys, "collect", *arguments)
     assert (status, out) == (2, "")
     assert message in err
@@ -270,3 +303,26 @@ def test_removed_documents_stay_removed(project: Path, capsys: pytest.CaptureFix
     for _ in range(2):
         assert build(capsys, "first")["dropped"]["removed"] == 1
         assert list(read_documents(Path("corpora/first/documents.parquet"))) == []
+
+
+def test_what_is_removed_is_not_looked_at(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A removal holds for first looks too."""
+    arguments = ("collect", *LOOK, "--set", MOSS, "-o", "look")
+    run(capsys, *arguments)
+    ids = [d.id for d in read_documents(Path("look/documents.parquet"))]
+    (project / "corpora").mkdir()
+    (project / "corpora/removed.csv").write_text("id,reason\n" + "".join(f"{id_},asked\n" for id_ in ids))
+    assert "3 dropped as removed" in run(capsys, *arguments)[1]
+
+
+def test_an_upcoming_snapshot_is_collected_and_not_built(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its entry is moved when it is complete; until then no stage of the pipeline knows it."""
+    params(project, {}, upcoming={"first": SNAPSHOT})
+    status, out, _ = run(capsys, "collect", "first")
+    assert status == 0
+    assert "move its entry from `upcoming` to the end of `snapshots`" in out
+    assert "is not in params.yaml" in run(capsys, "extract", "first")[2]
+    params(project, {"first": SNAPSHOT})
+    assert run(capsys, "collect", "first")[0] == run(capsys, "extract", "first")[0] == 0

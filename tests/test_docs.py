@@ -12,13 +12,17 @@ from collectors.build import REMOVED
 from collectors.dedup import EXACT, NEAR, SAME
 from collectors.document import SCHEMA
 from collectors.filters import _KNOWN as FILTERS
+from collectors.source import SOURCES
 from evaluate import fit, report, scores
 from evaluate.__main__ import BENCHMARKS, PUBLISHED, main
 from evaluate.__main__ import COMMANDS as EVALUATE
 from samples import ROOT
 
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "corpora/README.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "corpora/README.md", "docs/sources.md")
+]
 
 
 def test_every_command_is_documented() -> None:
@@ -52,6 +56,15 @@ def test_the_data_contract_names_every_filter() -> None:
     contract = (ROOT / "corpora" / "README.md").read_text()
     for name in (*FILTERS, SAME, EXACT, NEAR, REMOVED):
         assert f"`{name}`" in contract, name
+
+
+def test_every_setting_of_every_source_is_explained() -> None:
+    """docs/sources.md has a section for each, with all that params.yaml may set."""
+    sections = (ROOT / "docs" / "sources.md").read_text().split("\n## ")
+    for name, source in SOURCES.items():
+        (section,) = [text for text in sections if text.startswith(f"{name}\n")]
+        for setting in source.SETTINGS:
+            assert f"`{setting}`" in section, f"{name}: {setting}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

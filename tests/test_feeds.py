@@ -93,6 +93,14 @@ def test_a_feed_that_is_not_well_formed_is_read(broken: bytes) -> None:
     assert feed(broken, base=BASE)[0].published == NOON
 
 
+@pytest.mark.parametrize("reference", ["&#xD800;", "&#1114112;", f"&#{'9' * 5_000};"])
+def test_a_broken_feed_that_refers_to_no_character_is_malformed(reference: str) -> None:
+    """Feedparser raises whatever Python does."""
+    broken = rss(item().replace("A  title", reference))[: -len("</channel></rss>")]
+    with pytest.raises(MalformedError, match="cannot be mended"):
+        feed(broken, base=BASE)
+
+
 def test_the_declared_encoding_counts_before_that_of_the_server() -> None:
     """A server's default says less than what wrote the feed; without a declaration it is all there is."""
     latin = rss(item(), head="<?xml version='1.0' encoding='iso-8859-1'?>").replace(b"A  title", b"caf\xe9")

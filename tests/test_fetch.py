@@ -13,14 +13,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from collectors.document import Document, RawRecord, UserError, sha256_of
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web import fetch
-from collectors.web.fetch import Fetcher, Limit, UnavailableError
+from collectors.web import polite
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import Limit, UnavailableError
 from samples import ROOT, InstantClock, collected, fetching
 from world import Answer, Asked, World, running
 
@@ -132,6 +134,30 @@ def test_redirects_lead_nowhere_private(world: World, fetcher: Fetcher, location
     assert len(world.paths("news.example")) == 1
 
 
+@pytest.mark.parametrize(
+    "location",
+    ["http://[\xe9", "<http://[x>", "http://[\x00x", "//[", f"/{'x' * 9_000}", "http://a@b@[/\xa0"],
+)
+def test_an_odd_redirect_is_noted_and_read_back(world: World, fetcher: Fetcher, location: str) -> None:
+    """Whatever a server says can be stored, and does not stop the collection."""
+    world.on("news.example", "/a", Answer(status=302, headers={"Location": location}))
+    record = fetcher.get(f"{SITE}/a")
+    assert record.status in {0, 404}
+    assert fetcher.get(f"{SITE}/a") == record
+
+
+def test_an_address_that_is_no_unicode_is_noted(fetcher: Fetcher) -> None:
+    """A lone surrogate, as JSON can hold it."""
+    assert "refused" in json.loads(fetcher.get("https://news.example/\ud800").payload)
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 -0100", "Mon, 32 Nov 2026 12:00:00 GMT", "soon"])
+def test_a_date_that_is_none_does_not_stop_the_collection(world: World, fetcher: Fetcher, date: str) -> None:
+    """Such an answer has the date of the collection."""
+    world.on("news.example", "/a", Answer(body=b"a", headers={"Date": date}))
+    assert fetcher.get(f"{SITE}/a").date > REQUEST.since
+
+
 def test_robots_txt_decides(tmp_path: Path, world: World) -> None:
     """A disallowed address is recorded as such and never fetched; the longest match wins."""
     rules = "User-agent: *\nDisallow: /private\nAllow: /private/open\nUser-agent: freshbits\nDisallow: /a\n"
@@ -226,6 +252,10 @@ def test_a_wait_of_hours_is_left_for_another_run(world: World, fetcher: Fetcher,
         fetcher.get(f"{SITE}/a", robots=False)
     assert caught.value.retry
     assert clock.slept == []
+    world.on("news.example", "/b", b"later")
+    before = clock.time
+    assert fetcher.get(f"{SITE}/b", robots=False).payload == b"later"
+    assert clock.time - before == pytest.approx(86400)  # whoever asks next waits as well
 
 
 def test_a_host_that_is_down_is_not_waited_for_again(world: World, fetcher: Fetcher) -> None:
@@ -234,7 +264,46 @@ def test_a_host_that_is_down_is_not_waited_for_again(world: World, fetcher: Fetc
         world.on("news.example", f"/{number}", Answer(status=500))
         with pytest.raises(UnavailableError):
             fetcher.get(f"{SITE}/{number}", robots=False)
-    assert len(world.paths("news.example")) == 3 * fetch.TRIES
+    assert len(world.paths("news.example")) == 3 * polite.TRIES
+
+
+def test_a_host_with_wrong_answers_is_not_down(world: World, fetcher: Fetcher) -> None:
+    """Answers that cannot be right are asked for again, and say nothing of other addresses."""
+    for number in range(5):
+        world.on("news.example", f"/{number}", b"")
+        with pytest.raises(UnavailableError, match="an empty page"):
+            fetcher.get(
+                f"{SITE}/{number}", robots=False, check=lambda r: "" if r.payload else "an empty page"
+            )
+    world.on("news.example", "/good", b"good")
+    assert fetcher.get(f"{SITE}/good", robots=False).payload == b"good"
+
+
+def test_a_stream_waits_as_it_is_told(world: World, fetcher: Fetcher, clock: InstantClock) -> None:
+    """A limit counts for what is streamed as for what is fetched."""
+    world.on("files.example", "/big", Answer(status=429, headers={"Retry-After": "500"}), b"abc")
+
+    def produce() -> Iterator[Record]:
+        with fetcher.stream("https://files.example/big", max_bytes=100) as body:
+            yield Record(uri="piece:1", date=REQUEST.since, media_type="", payload=body.read())
+
+    started = clock.time
+    assert [r.payload for r in fetcher.keep("big", produce)] == [b"abc"]
+    assert clock.time - started >= 500
+
+
+def test_a_token_raises_the_limit(tmp_path: Path, world: World) -> None:
+    """Where a service says so, those who send a token may ask more often."""
+    source = Toy(LIMITS={"api.example": Limit(interval=9.0, with_token=2.0)})
+    for variables, seconds in (({}, 9.0), ({"TOY_TOKEN": TOKEN}, 2.0)):
+        clock = InstantClock()
+        folder = tmp_path / f"{seconds}"
+        given: dict[str, Any] = variables
+        with fetching(folder, world, REQUEST, source, clock, **given) as opened:
+            opened.get("https://api.example/1", robots=False)
+            before = clock.time
+            opened.get("https://api.example/2", robots=False)
+        assert clock.time - before == pytest.approx(seconds)
 
 
 def test_an_answer_that_cannot_be_right_is_asked_for_again(world: World, fetcher: Fetcher) -> None:
@@ -304,6 +373,30 @@ def test_a_token_reaches_its_host_and_nothing_else(
     assert TOKEN not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"https://{TOKEN}.example/",
+        f"https://news.example/{TOKEN}",
+        f"https://news.example/?t={TOKEN.upper()}",
+        f"https://news.example/{''.join(f'%{ord(c):02X}' for c in TOKEN)}",
+        f"https://news.example/{TOKEN.replace('-', '%25252d')}",
+    ],
+)
+def test_no_redirect_carries_a_token_on(tmp_path: Path, world: World, said: str) -> None:
+    """However it is spelt: no server is asked for it, and no record, journal or file name has it."""
+    world.on("api.example", "/a", Answer(status=302, headers={"Location": said}))
+    with fetching(tmp_path, world, REQUEST, Toy(), TOY_TOKEN=TOKEN) as fetcher:
+        fetcher.get(f"https://api.example/a?t={TOKEN}")
+    assert not any(TOKEN in unquote(f"{a.host}{a.path}{a.query}").lower() for a in world.asked[2:])
+    for path in tmp_path.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        while data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        kept = f"{path.name} {data.decode('latin-1')}"
+        assert TOKEN not in unquote(unquote(unquote(kept))).lower()
+
+
 def test_a_token_that_is_not_accepted_is_said_and_not_kept(tmp_path: Path, world: World) -> None:
     """The next run, with another token, asks again."""
     world.on(
@@ -323,6 +416,9 @@ def test_a_token_that_is_not_accepted_is_said_and_not_kept(tmp_path: Path, world
     [
         ({"FRESHBITS_CONTACT": ""}, "FRESHBITS_CONTACT is not set"),
         ({"TOY_TOKEN": "a b"}, "TOY_TOKEN is no token"),
+        ({"TOY_TOKEN": "api.example"}, "TOY_TOKEN is no token"),
+        ({"FRESHBITS_LOOPBACK": "x"}, "FRESHBITS_LOOPBACK is 'x' and must be a port"),
+        ({"FRESHBITS_LOOPBACK": "65536"}, "must be a port from 1 to 65535"),
     ],
 )
 def test_what_is_needed_is_said(
@@ -453,6 +549,30 @@ def test_a_round_that_missed_a_feed_is_a_gap_for_ever(tmp_path: Path, world: Wor
     clock.time += 20 * 86400
     snapshot, _ = collected(tmp_path, world, request, Toy(poll, POLLS=True), clock)
     assert snapshot.gaps == (f"{SITE}/feed was not had in round 1",)
+
+
+def test_a_page_that_an_earlier_round_missed_is_asked_for_again(tmp_path: Path, world: World) -> None:
+    """Also where it was robots.txt that did not answer then: today's rules are asked."""
+    world.on(
+        "news.example", "/robots.txt", *[Answer(status=503)] * 2 * polite.TRIES, "User-agent: *\nDisallow: /b"
+    )
+    world.on("news.example", "/a", b"a")
+
+    def run(fetcher: Fetcher) -> None:
+        for _ in fetcher.rounds():
+            for name in "ab":
+                try:
+                    fetcher.get(f"{SITE}/{name}")
+                except UnavailableError as error:
+                    fetcher.gap(error)
+
+    source = Toy(run, POLLS=True)
+    clock = InstantClock(time=datetime(2026, 9, 2, tzinfo=UTC).timestamp())
+    with pytest.raises(UserError, match="round 1 of snapshot"):
+        collected(tmp_path, world, REQUEST, source, clock)
+    snapshot, records = collected(tmp_path, world, REQUEST, source)
+    assert (snapshot.gaps, world.paths("news.example")) == ((), ["/a"])
+    assert [record.payload for _, record in records if record.status == 200][-1] == b"a"
 
 
 def test_kept_steps_are_made_again_when_they_break(world: World, fetcher: Fetcher) -> None:

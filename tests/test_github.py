@@ -142,6 +142,25 @@ def test_a_searched_repository_is_cloned_over_https(
     assert [record.kind for _, record in records] == ["response", "response", "metadata", "resource"]
 
 
+def test_what_a_search_says_is_not_believed(tmp_path: Path, world: World) -> None:
+    """Names twice, stars and licences that are none, and a name that looks like an option, which GitHub allows."""
+    world.on(
+        "api.github.com",
+        "/search/repositories",
+        results(
+            item("o/-r", 1, stargazers_count=None),
+            item("o/-r", 2, stargazers_count="many", license={"spdx_id": "\ud800"}),
+            *(item(name, 9) for name in ("file:///etc/x", "git@example.org:a/b", "-o/x", "o/x y", "o/x\n")),
+        ),
+        results(),
+    )
+    asked = asking()
+    with fetching(tmp_path, world, asked, github) as fetcher:
+        github.collect(asked, fetcher)
+        assert len(fetcher.gaps) == 1
+        assert fetcher.gaps[0].startswith("https://github.com/o/-r: ")
+
+
 def test_searching_by_creation_and_licence_narrows_the_search(tmp_path: Path, world: World) -> None:
     """One search for each licence, inside the window alone."""
     world.on("api.github.com", "/search/repositories", results())

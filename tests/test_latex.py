@@ -265,6 +265,75 @@ def test_steps_of_algorithms_are_words_unless_the_paper_says_otherwise() -> None
     assert text_of(r"\State", r"\newcommand{\State}{Utah}") == "Utah"
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        r"\resizebox{\textwidth}{!}{TABLE}",
+        r"\resizebox*{\textwidth}{!}{TABLE}",
+        r"\scalebox{0.8}{TABLE}",
+        r"\begin{adjustbox}{width=\textwidth}TABLE\end{adjustbox}",
+    ],
+)
+def test_a_table_that_is_made_to_fit_stays(box: str) -> None:
+    """With its caption: most wide tables stand in such a box."""
+    table = "\n\\begin{tabular}{ll}\na&b\\\\c&d\n\\end{tabular}%\n"
+    text = text_of(f"\\begin{{table}}\\caption{{Sizes.}}\n{box.replace('TABLE', table)}\\end{{table}}")
+    assert text == "Sizes.\n\n| a | b |\n| c | d |"
+
+
+def test_environments_take_their_arguments_and_leave_their_text() -> None:
+    """Figures that text flows around, columns and spacing; the paper's own definition comes first."""
+    figure = r"\begin{wrapfigure}[9]{r}{3cm}\includegraphics{a}\caption{Seen.}\end{wrapfigure}"
+    assert text_of(figure) == "Seen."
+    assert text_of(r"\begin{multicols}{2}\begin{spacing}{1.5}Words.\end{spacing}\end{multicols}") == "Words."
+    assert (
+        text_of(r"\begin{spacing}{3}\end{spacing}", r"\newenvironment{spacing}[1]{#1 lines}{}") == "3 lines"
+    )
+
+
+def test_a_figure_leaves_all_its_captions_and_words() -> None:
+    """Captions of its parts too."""
+    parts = "".join(
+        rf"\begin{{subfigure}}{{3cm}}\includegraphics{{{k}}}\caption{{Part {k}.}}\end{{subfigure}}"
+        for k in "ab"
+    )
+    text = text_of(rf"\begin{{figure}}\centering {parts}\caption{{Both.}}\end{{figure}}")
+    assert text.split("\n\n") == ["Part a.", "Part b.", "Both."]
+
+
+def test_title_and_abstract_above_two_columns_stay() -> None:
+    r"""The argument of \twocolumn ends, as in TeX, at the first bracket outside braces."""
+    front = (
+        r"\begin{@twocolumnfalse}\maketitle\begin{abstract}Short {[1]}.\end{abstract}\end{@twocolumnfalse}"
+    )
+    text = text_of(rf"\twocolumn[{front}] Body.", r"\title{Name}")
+    assert text == "# Name\n\n# Abstract\n\nShort [1].\n\nBody."
+    assert "never closed" in text_of(r"\twocolumn[ never closed")
+
+
+def test_what_tex_does_not_read_is_no_text() -> None:
+    r"""What follows \endinput, and what stands between a condition that never holds and its end."""
+    files = {"main.tex": paper(r"One \input{a} two."), "a.tex": b"In.\n\\endinput\nNot in."}
+    assert to_text(files)[0] == "One In.\n\ntwo."
+    assert text_of("One \\if0\nout\n\\fi two \\iffalse out\\fi\\endinput three.") == "One two three."
+
+
+def test_a_document_may_begin_in_an_included_file() -> None:
+    """Whose preamble is in another one."""
+    files = {
+        "main.tex": b"\\documentclass{article}\n\\input{head}\n\\input{body}\n",
+        "head.tex": b"\\newcommand{\\name}{Zed}",
+        "body.tex": b"\\begin{document}\nHere is \\name.\n\\end{document}",
+    }
+    assert to_text(files)[0] == "Here is Zed."
+
+
+def test_packages_lie_beside_the_main_file_too() -> None:
+    """A paper may lie in a folder."""
+    files = {"p/main.tex": paper(r"\name.", r"\usepackage{own}"), "p/own.sty": b"\\newcommand{\\name}{Zed}"}
+    assert to_text(files)[0] == "Zed."
+
+
 def test_a_preamble_that_cannot_be_parsed_costs_no_paper() -> None:
     """Its one-line definitions are kept, the rest of it is set-up."""
     head = "\\newcommand{\\name}{Zed}\n\\newcommand{\\broken}[9999]{}\n\\newenvironment{x}{{{\n"
@@ -318,8 +387,9 @@ def test_a_paper_that_takes_too_long_is_stopped_with_all_its_processes(
         "\\begin{tabular}{" * 20_000,
         "\\input{" + " " * 500_000,
         "\\documentclass[" * 50_000,
+        "\\twocolumn[" * 50_000,
     ],
-    ids=["verbatim", "url", "percent", "comments", "blanks", "tables", "input", "class"],
+    ids=["verbatim", "url", "percent", "comments", "blanks", "tables", "input", "class", "columns"],
 )
 def test_reading_takes_time_in_proportion_to_length(source: str) -> None:
     """Nothing is searched for to the end again and again: a megabyte takes less than a few seconds."""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from collectors.licenses import OPEN_CONTENT, satisfied, spdx_of_url
+from collectors.github.notices import license_notice
+from collectors.licenses import OPEN_CONTENT, satisfied, spdx, spdx_of_url
 
 ADDRESSES = {
     "https://creativecommons.org/licenses/by/4.0/": "CC-BY-4.0",
@@ -45,3 +46,11 @@ def test_texts_under_attribution_and_share_alike_alone_may_be_passed_on(terms: s
     """Extraction changes a text, and whoever takes a corpus may have commerce in mind."""
     expression = spdx_of_url(f"https://creativecommons.org/licenses/{terms}/{version}/")
     assert satisfied(expression, OPEN_CONTENT) == (terms in {"by", "by-sa"})
+
+
+@pytest.mark.parametrize("hostile", ["(" * 480 + "MIT" + ")" * 480, "MIT OR (" * 100_000, "(" * 1_000_000])
+def test_an_expression_without_bound_allows_nothing(hostile: str) -> None:
+    """Whoever reads it: parsers of such expressions call themselves for every parenthesis."""
+    assert not satisfied(hostile, ["MIT"])
+    assert spdx(hostile, "MIT", []) == ("MIT", "License")
+    assert license_notice(f"SPDX-License-Identifier: {hostile}") == "LicenseRef-Unclear"

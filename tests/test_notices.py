@@ -4,6 +4,8 @@ import pytest
 
 from collectors.github.notices import HEADER_LINES, copyright_year, header, license_notice
 
+MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy"
+
 GPL = "This program is free software: you can redistribute it under the terms of the GNU General Public License "
 
 GPL_TEXT = """\
@@ -74,3 +76,18 @@ def test_the_header_is_the_first_lines() -> None:
     """What stands further down speaks of something else."""
     text = "\n" * (HEADER_LINES - 1) + "# Copyright 2019\n# Copyright 2020\n"
     assert copyright_year(header(text)) == 2019
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"GNU GENERAL PUBLIC LICENSE Version 3, 29 June 2007. Third parties: {MIT}",
+        f"Proprietary and confidential. Contains: {MIT}",
+        "Commons Clause License Condition v1.0. Apache License, Version 2.0",
+        f"{MIT}, for non-commercial purposes only",
+        "Apache License Version 2.0 and also: Redistribution and use in source and binary forms",
+    ],
+)
+def test_a_text_that_says_several_things_allows_nothing(text: str) -> None:
+    """Which of them holds is for a person to read."""
+    assert license_notice(text) == "LicenseRef-Unclear"

@@ -159,6 +159,16 @@ def test_a_record_without_digests_is_refused(tmp_path: Path, site: Path) -> None
         ({"Moss.Tools": {"version": "1.0", "published": "September"}}, "no date that can be read"),
         ({"Moss.Tools": {"version": "1.0", "uploaded": 5}}, "no date that can be read"),
         ({"Moss.Tools": {"version": "1.0"}}, "no date that can be read"),
+        ({"Moss.Tools": {"version": "1.0", "uploaded": "2026-09-01T10:00:00"}}, "no date that can be read"),
+        (
+            {"Moss.Tools": {"version": "1.0", "uploaded": "9999-12-31T23:59:59-01:00"}},
+            "no date that can be read",
+        ),
+        ({"": {"version": "1.0", "published": "2026-09"}}, "is not installed"),
+        (
+            {"Moss.Tools": {"version": "1.0", "published": "2026-09", "files": ["."]}},
+            "needs a list of path patterns",
+        ),
         ({"Moss.Tools": {"version": 1.0, "published": "2026-09"}}, "needs a quoted version"),
         ({"Moss.Tools": "1.0"}, "needs a quoted version"),
         ({"Moss.Tools": {"version": "1.0", "files": "*.py"}}, "needs a list of path patterns as `files`"),

@@ -198,8 +198,47 @@ def test_metadata_is_what_the_page_states() -> None:
     )
 
 
+@pytest.mark.parametrize("stray", ["\x01", "\ufffe", "&#x1;", "&#31;", "&#xFFFE;", "&#65535;", "\0", "&#0;"])
+def test_a_control_character_costs_no_page(stray: str) -> None:
+    """It goes; what only begins like its reference stays."""
+    found = extract(
+        page(html(paragraphs=[*PARAGRAPHS, f"A st{stray}ray &#167;&#x1F6A2; mark &#10004; in the text."]))
+    )
+    assert found.text.endswith("A stray §🚢 mark ✔ in the text.")
+
+
+def test_halves_of_characters_are_replaced() -> None:
+    r"""JSON can name them, as \ud800; no file can hold them."""
+    half = json.loads('"\\ud800"')
+    node = {
+        "headline": f"A{half}",
+        "author": f"B{half}",
+        "datePublished": half,
+        "license": f"https://l.example/{half}",
+    }
+    found = extract(page(html(head=ld(**node))))
+    assert (found.title, found.authors, found.license_url) == ("A?", ("B?",), "https://l.example/")
+    assert ("json-ld", "?") in [(item.kind, item.value) for item in found.dates]
+
+
+def test_a_script_in_a_heading_is_no_title() -> None:
+    """Nor are styles."""
+    heading = "<h1><script>track()</script>Crane <i>falls</i><style>i {}</style></h1>"
+    assert extract(page(f"<html><body>{heading}<p>Words.</p></body></html>")).title == "Crane falls"
+
+
 @pytest.mark.parametrize(
-    "script", ["{", "[" * 100_000, "null", "[[], 3]", '{"@graph": 7}', '{"@type": {"a": []}}', "//"]
+    "script",
+    [
+        "{",
+        "[" * 100_000,
+        " " * 1_000_000 + "{" + " " * 1_000_000 + "x",
+        "null",
+        "[[], 3]",
+        '{"@graph": 7}',
+        '{"@type": {"a": []}}',
+        "//",
+    ],
 )
 def test_broken_json_ld_is_passed_over(script: str) -> None:
     """A page with it is read as if it had none."""

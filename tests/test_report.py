@@ -416,7 +416,9 @@ def test_broken_corpus_is_named(tmp_path: Path, change: dict[str, object], why: 
 
 def test_an_incomplete_corpus_says_so(data: ReportData) -> None:
     """Beside its documents, with the first gap."""
-    assert re.findall(r'title="([^"]*)">not complete', report.render(data)) == ["a feed was down"]
+    assert re.findall(r"<small>(not complete[^<]*)</small>", report.render(data)) == [
+        "not complete: a feed was down"
+    ]
 
 
 def test_rate_without_bits_per_character_is_refused(data: ReportData) -> None:

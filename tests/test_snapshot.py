@@ -175,6 +175,29 @@ def test_broken_manifests_are_one_line(tmp_path: Path, manifest: str) -> None:
         read_snapshot(tmp_path)
 
 
+@pytest.mark.parametrize("count", ["12", None, [1], 1.5])
+def test_an_edited_count_is_one_line(tmp_path: Path, count: object) -> None:
+    """A count is a whole number, or the manifest is not ours."""
+    path = write(tmp_path) / "snapshot.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_records": count}))
+    with pytest.raises(UserError, match="holds no readable snapshot"):
+        read_snapshot(path.parent)
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", "[]", "5", "{", '{"shard": 1}', '{"shard": "x", "offset": "y", "sha256": 1}']
+)
+def test_an_edited_index_is_one_line(tmp_path: Path, line: str) -> None:
+    """Even where its digest was edited with it."""
+    folder = write(tmp_path)
+    (folder / "records.jsonl").write_text(f"{line}\n")
+    facts = json.loads((folder / "snapshot.json").read_text())
+    facts["shards"]["records.jsonl"] = sha256_of(folder / "records.jsonl")
+    (folder / "snapshot.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="is truncated or altered"):
+        list(read_records(folder))
+
+
 def test_a_record_cannot_unpack_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard that would fill the memory is refused like an altered one."""
     folder = write(tmp_path)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -167,6 +169,67 @@ def test_the_ends_of_a_lost_power_supply_are_cut_off(tmp_path: Path, damage: Cal
     assert digests(tmp_path / "a/raw") == undisturbed(tmp_path / "b", 3)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_interruption_at_the_disk_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException
+) -> None:
+    """Neither while records are written nor while the journal is: it never promises what is not there."""
+    done = os.fsync
+    calls = []
+
+    def interrupted(number: int) -> None:
+        done(number)
+        calls.append(number)
+        if len(calls) == call:
+            raise error
+
+    with opened(tmp_path / "a") as log:
+        log.once("page 0", lambda: [page(0)])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", interrupted)
+            with pytest.raises(type(error)):
+                log.once("page 1", lambda: [page(1)])
+    with opened(tmp_path / "a") as log:
+        assert "page 0" in log
+        log.once("page 0", lambda: pytest.fail("asked again"))
+        log.once("page 1", lambda: [page(1)])
+        log.finish(tmp_path / "a/raw", [])
+    assert digests(tmp_path / "a/raw") == undisturbed(tmp_path / "b", 2)
+
+
+def test_half_a_line_of_the_journal_is_taken_back(tmp_path: Path) -> None:
+    """A file that could not grow goes on from its last whole line, in the same run and in the next."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with opened(tmp_path) as log:
+        log.once("first", list)
+        size = (log.folder / "journal.jsonl").stat().st_size
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+            with pytest.raises(OSError, match="File too large"):
+                log.once("x" * 100, list)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, ignored)
+        log.once("second", list)
+    with opened(tmp_path) as log:
+        assert ["first" in log, "x" * 100 in log, "second" in log] == [True, False, True]
+
+
+def test_staging_may_be_on_another_file_system(tmp_path: Path) -> None:
+    """The snapshot is made beside its place, so that it can be moved there by a rename."""
+    elsewhere = Path("/dev/shm")
+    with (
+        TemporaryDirectory(dir=elsewhere if elsewhere.is_dir() else tmp_path) as other,
+        opened(tmp_path) as log,
+    ):
+        log.once("page", lambda: [page(1)])
+        log.finish(Path(other) / "corpora/raw", [])
+        assert [path.name for path in (Path(other) / "corpora").iterdir()] == ["raw"]
+        assert [record for _, record in read_records(Path(other) / "corpora/raw")] == [page(1)]
+
+
 def test_lost_records_are_said(tmp_path: Path) -> None:
     """A journal that promises more than there is cannot be gone on with."""
     with opened(tmp_path) as log:
@@ -184,13 +247,15 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_changed_request_starts_anew(tmp_path: Path) -> None:
-    """What another request collected is not mixed in; whether gaps are accepted is no part of it."""
+def test_a_changed_request_is_not_mixed_in(tmp_path: Path) -> None:
+    """What another request collected is neither used nor lost; whether gaps are accepted is no part of it."""
     with opened(tmp_path) as log:
         log.once("page", lambda: [page(1)])
     fields = {name: getattr(REQUEST, name) for name in REQUEST.__dataclass_fields__}
-    with Staging(tmp_path / "staging", Request(**{**fields, "settings": {}}), "test/1") as other:
-        assert "page" not in other
+    changed = Staging(tmp_path / "staging", Request(**{**fields, "settings": {}}), "test/1")
+    with pytest.raises(UserError, match="when its entry asked for something else; restore that entry"):
+        changed.__enter__()
+    assert (log.folder / "journal.jsonl").is_file()
     with Staging(tmp_path / "staging", Request(**{**fields, "partial": True}), "test/2") as same:
         assert "page" in same
 

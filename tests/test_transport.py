@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collectors.web import transport
+from collectors.web import sockets, transport
 from collectors.web.transport import BrokenError, RefusedError, Reply, Transport, _decoded
 from world import Answer, World, running
 
@@ -353,7 +353,7 @@ def test_time_is_bounded_against_every_drip(script: Callable[[socket.socket, byt
 
 def test_silence_is_bounded_before_the_whole_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stops sending is given up on early."""
-    monkeypatch.setattr(transport, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(sockets, "SILENCE_SECONDS", 0.2)
     with serving(talk(HEAD + b"Content-Length: 2\r\n\r\na", pause=1.0)) as port:
         started = time.monotonic()
         with pytest.raises(BrokenError, match="in time"):

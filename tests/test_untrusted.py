@@ -151,6 +151,16 @@ def test_a_zip_whose_members_together_are_a_bomb_is_refused() -> None:
         unpacked(zipped(*((f"f{n}", bytes(400 << 10)) for n in range(3))))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_of_a_rare_compression_is_not_read(method: int) -> None:
+    """LZMA takes the memory that its header names, and has errors of its own."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("a.txt", b"a" * 100)
+    with pytest.raises(MalformedError, match="rare compression"):
+        members(stream.getvalue(), max_bytes=1_000, max_members=10)
+
+
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_more_members_than_allowed_are_refused(make: Callable[..., bytes]) -> None:
     """A hundred are allowed here; empty files cost memory too."""

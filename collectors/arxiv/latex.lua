@@ -138,8 +138,13 @@ return {
     Para = split,
     BulletList = tight,
     OrderedList = tight,
+    -- Without its picture: what else stands in it, captions of parts among them, and its caption.
     Figure = function(figure)
-      return pandoc.Blocks(figure.caption.long)
+      local blocks = figure.content:filter(function(block)
+        return block.t ~= "Plain" and block.t ~= "Para" or pandoc.utils.stringify(block):match("%S")
+      end)
+      blocks:extend(figure.caption.long)
+      return blocks
     end,
     Table = rows,
   },

@@ -37,6 +37,11 @@ _PRELUDE = r"""
 \newcommand{\WHILE}[1]{\par while #1 do }\newcommand{\If}[1]{\par if #1 then }
 \newcommand{\IF}[1]{\par if #1 then }\newcommand{\ElsIf}[1]{\par else if #1 then }
 \newcommand{\Else}{\par else }\newcommand{\ELSE}{\par else }\newcommand{\Comment}[1]{ (#1)}
+\newcommand{\resizebox}[3]{#3}\newcommand{\scalebox}[2]{#2}
+\newcommand{\rotatebox}[3][]{#3}\newcommand{\raisebox}[2]{#2}\newcommand{\fbox}[1]{#1}
+\newenvironment{wrapfigure}[3][]{\begin{figure}}{\end{figure}}
+\newenvironment{wraptable}[3][]{\begin{table}}{\end{table}}
+\newenvironment{adjustbox}[1]{}{}\newenvironment{multicols}[1]{}{}\newenvironment{spacing}[1]{}{}
 """
 
 

@@ -15,7 +15,8 @@ from urllib.parse import quote, urlencode
 from collectors.document import DateEvidence, UserError
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web.fetch import Fetcher, UnavailableError
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import UnavailableError
 from collectors.web.untrusted import UntrustedError, xml
 
 OAI = "https://oaipmh.arxiv.org/oai"
@@ -67,7 +68,7 @@ class Page:
 
     Attributes:
         papers: its rows that could be read.
-        unreadable: identifiers of those without a date or with an impossible one.
+        unreadable: those without a date, or with a date or an identifier that is impossible, as they are named.
         n_rows: how many rows there are, of either kind.
         token: resumption token; empty on the last page, and for Atom.
         latest: the last datestamp, for OAI-PMH.
@@ -217,7 +218,7 @@ def _get(url: str, fetcher: Fetcher, wrong: Callable[[Page], str]) -> Page:
     except UntrustedError as error:
         raise UserError(f"{url} answers {record.status}: {error}") from error
     for identifier in page.unreadable:
-        fetcher.gap(f"paper {identifier} is listed without a date of version 1")
+        fetcher.gap(f"paper {identifier} is listed without a date of version 1, or is none")
     if record.date < fetcher.request.until + timedelta(days=4):
         # Submissions of a Friday are announced on Monday, and a holiday may come between.
         fetcher.gap("listed within four days of the window's end: its last papers may not be announced yet")
@@ -245,12 +246,12 @@ def _oai_page(root: Any) -> Page:
     for row in rows:
         identifier = _text(row, f"{_OAI}header/{_OAI}identifier").rpartition(":")[2]
         raw = row.find(f"{_OAI}metadata/{_RAW}arXivRaw")
-        if raw is None or not re.fullmatch(_ID, identifier):
+        if raw is None:
             continue  # a deleted record
         try:
             papers.append(_raw_paper(identifier, raw, _text(row, f"{_OAI}header/{_OAI}datestamp")))
-        except (ValueError, TypeError, LookupError):
-            unreadable.append(identifier)
+        except (ValueError, TypeError, LookupError, OverflowError):
+            unreadable.append(identifier[:100])
     stamps = [_text(row, f"{_OAI}header/{_OAI}datestamp")[:10] for row in rows]
     return Page(
         papers=tuple(papers),
@@ -262,6 +263,8 @@ def _oai_page(root: Any) -> Page:
 
 
 def _raw_paper(identifier: str, raw: Any, datestamp: str) -> Paper:
+    if not re.fullmatch(_ID, identifier):
+        raise ValueError(identifier)
     stated = {int(v.get("version", "v0")[1:]): _text(v, f"{_RAW}date") for v in raw.findall(f"{_RAW}version")}
     versions = {number: _utc(parsedate_to_datetime(value)) for number, value in stated.items()}
     names = ("title", "authors", "abstract", "categories", "doi", "comments")
@@ -288,12 +291,10 @@ def _atom_page(root: Any) -> Page:
         match = re.fullmatch(rf"https?://arxiv\.org/abs/{_ID}v(\d{{1,4}})", address)
         if "/api/errors" in address:
             return Page(error=_text(entry, f"{_FEED}summary")[:200] or "an error without a message")
-        if not match:
-            continue
         try:
-            papers.append(_entry_paper(match[1], int(match[2]), entry))
-        except ValueError:
-            unreadable.append(match[1])
+            papers.append(_entry_paper(match, entry))
+        except (ValueError, OverflowError):
+            unreadable.append(match[1] if match else address[:100])
     total = _text(root, f"{_SEARCH}totalResults")
     return Page(
         papers=tuple(papers),
@@ -303,11 +304,14 @@ def _atom_page(root: Any) -> Page:
     )
 
 
-def _entry_paper(identifier: str, n_versions: int, entry: Any) -> Paper:
+def _entry_paper(match: re.Match[str] | None, entry: Any) -> Paper:
+    if not match:
+        raise ValueError("no address of a paper")
+    n_versions = int(match[2])
     published, updated = _text(entry, f"{_FEED}published"), _text(entry, f"{_FEED}updated")
     latest = (_utc(datetime.fromisoformat(updated)),) if n_versions > 1 else ()
     return Paper(
-        id=identifier,
+        id=match[1],
         published=_utc(datetime.fromisoformat(published)),
         later=latest,
         n_versions=n_versions,

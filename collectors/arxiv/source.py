@@ -34,7 +34,8 @@ from collectors.licenses import OPEN_CONTENT, satisfied, spdx_of_url
 from collectors.pages import extraction as pages
 from collectors.request import Request
 from collectors.warc import Record, note
-from collectors.web.fetch import Fetcher, Limit, UnavailableError
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import Limit, UnavailableError
 from collectors.web.untrusted import UntrustedError, members
 
 VERSION = "arxiv/1"
@@ -65,9 +66,10 @@ _READ = (".tex", ".ltx", ".latex", ".txt", ".sty")
 
 @dataclass(slots=True, kw_only=True)
 class _Gathered:
-    """A paper with the records of its version 1, by the start of their address."""
+    """A paper with the first record about it, and the answers about its version 1 by the start of their address."""
 
     paper: Paper
+    first: tuple[RawRecord, Record]
     records: dict[str, tuple[RawRecord, Record]] = field(default_factory=dict)
     text: str = ""
     made_by: str = ""
@@ -205,9 +207,9 @@ def _gather(
     """Yield the papers that were fetched, one after the other; listings come before them."""
     current: _Gathered | None = None
     for raw, record in records:
-        if record.kind != "response" or 300 <= record.status < 400:
+        if 300 <= record.status < 400:
             continue
-        if record.requested.startswith((arxiv_listing.OAI, arxiv_listing.ATOM)):
+        if record.kind == "response" and record.requested.startswith((arxiv_listing.OAI, arxiv_listing.ATOM)):
             try:
                 page = arxiv_listing.read(record.payload)
             except UntrustedError as error:
@@ -225,8 +227,9 @@ def _gather(
         if current is None or current.paper.id != identifier:
             if current:
                 yield current
-            current = _Gathered(paper=listed[identifier][0])
-        current.records[place] = raw, record
+            current = _Gathered(paper=listed[identifier][0], first=(raw, record))
+        if record.kind == "response":
+            current.records[place] = raw, record
     if current:
         yield current
 
@@ -249,7 +252,7 @@ def _page(item: _Gathered) -> pages.Page:
 
 
 def _document(item: _Gathered) -> Document:
-    raw, record = item.records[_HTML if item.text and item.problem else next(iter(item.records))]
+    raw, record = item.records[_HTML] if item.text and item.problem else item.first
     license_, evidence = _license(item)
     language, probability = detect(item.text)
     return _made(

@@ -15,12 +15,16 @@ MAX_HINTS = 64 << 10
 MAX_INDENT = 1_000  # blanks before a comment that has its line to itself
 MAX_COLUMNS = 60
 MAX_GROUP = 1_000  # characters of a column specification
+MAX_FRONT = 100_000  # characters of what stands above two columns
 
 # Every repetition is bounded that could meet a stranger's text again and again.
 _CLASS = re.compile(
-    r"^[^%\n]*\\document(?:class|style)\s*(?:\[[^\]]{0,2000}\])?\s*\{\s*([\w-]{0,100})", re.MULTILINE
+    r"^[^%\n]*\\document(?:class|style)\s{0,100}(?:\[[^\]]{0,2000}\])?\s{0,100}\{\s{0,100}([\w-]{0,100})",
+    re.MULTILINE,
 )
-_ENCODING = re.compile(r"\\usepackage\s*\[\s*([\w-]+)\s*\]\s*\{inputenc\}|\\inputencoding\s*\{([\w-]+)\}")
+_ENCODING = re.compile(
+    r"\\usepackage\s{0,100}\[\s{0,100}([\w-]+)\s{0,100}\]\s{0,100}\{inputenc\}|\\inputencoding\s{0,100}\{([\w-]+)\}"
+)
 _ENCODINGS = {
     "ansinew": "cp1252",
     "applemac": "mac_roman",
@@ -33,29 +37,38 @@ _ENCODINGS = {
     "latin9": "iso8859-15",
 }
 _MARK = re.compile(
-    r"%|\\(?:begin\s*\{(?P<environment>[A-Za-z]+\*?)\}|(?P<verb>verb\*?|lstinline)(?=[^A-Za-z*\s\[{])"
-    r"|(?P<address>url|nolinkurl|path|href)\s*\{|[\s\S])"
+    r"%|\\(?:begin\s{0,100}\{(?P<environment>[A-Za-z]+\*?)\}|(?P<verb>verb\*?|lstinline)(?=[^A-Za-z*\s\[{])"
+    r"|(?P<address>url|nolinkurl|path|href)\s{0,100}\{|[\s\S])"
 )
 _VERBATIM = frozenset(
     {"verbatim", "verbatim*", "Verbatim", "BVerbatim", "LVerbatim", "alltt", "lstlisting", "minted"}
 )
 _LEFT_OUT = frozenset(
-    {"comment", "thebibliography", "filecontents", "filecontents*", "tikzpicture", "pgfpicture"}
+    {"comment", "thebibliography", "filecontents", "filecontents*", "tikzpicture", "pgfpicture", "picture"}
+    | {"forest"}
 )
 _INCLUDE = re.compile(
-    r"\\(?:input|include|subfile|subfileinclude)\s*\{([^{}\n]{1,200})\}"
+    r"\\(?:input|include|subfile|subfileinclude)\s{0,100}\{([^{}\n]{1,200})\}"
     r"|\\input\s+([^\s{}\\]{1,200})"
-    r"|\\(?:sub)?(?:import|inputfrom|includefrom)\*?\s*\{([^{}\n]{0,200})\}\s*\{([^{}\n]{1,200})\}"
+    r"|\\(?:sub)?(?:import|inputfrom|includefrom)\*?\s{0,100}\{([^{}\n]{0,200})\}\s{0,100}\{([^{}\n]{1,200})\}"
 )
+_END_OF_INPUT = re.compile(r"^[ \t]*\\endinput(?![A-Za-z])", re.MULTILINE)
+_NEVER = re.compile(r"\\if[ \t]*[01](?=\s)")  # compares a digit with a blank
+_TWO_COLUMNS = re.compile(r"\\twocolumn\s{0,100}\[")
+_BOX_ONLY = re.compile(r"\\(?:begin|end)\s{0,100}\{@twocolumnfalse\}")
+_STARRED_BOX = re.compile(r"\\(resizebox|scalebox)\*")
 _BRACE = re.compile(r"[{}]")
+_BRACKET = re.compile(r"\\.|[{}\]]", re.DOTALL)
 _BLANKS = re.compile(r"[ \t]*")
-_PACKAGES = re.compile(r"\\usepackage\s*(?:\[[^\]]{0,2000}\])?\s*\{([^{}]{1,1000})\}")
+_PACKAGES = re.compile(r"\\usepackage\s{0,100}(?:\[[^\]]{0,2000}\])?\s{0,100}\{([^{}]{1,1000})\}")
 _DEFINITION = re.compile(
     r"^[ \t]*(\\(?:(?:re)?newcommand|providecommand|DeclareMathOperator|def)\*?(?![A-Za-z]).*)$", re.MULTILINE
 )
 _TABLE = re.compile(r"\\begin\{(tabularx|tabular\*|tabulary|tabular)\}(?:\[[a-z]\])?")
 _END_OF_TABLE = re.compile(r"\\end\{(?:tabularx|tabular\*|tabulary)\}")
-_RULE = re.compile(r"\\(?:cmidrule|cline)\s*(?:\[[^\]]{0,50}\])?(?:\([^)]{0,20}\))?\s*\{[^{}]{0,40}\}")
+_RULE = re.compile(
+    r"\\(?:cmidrule|cline)\s{0,100}(?:\[[^\]]{0,50}\])?(?:\([^)]{0,20}\))?\s{0,100}\{[^{}]{0,40}\}"
+)
 _YAML_SOURCE = re.compile(
     r"""filename:[ ]?["']?([^\s"']{1,300})["']?(?:\s{1,50}usage:[ ]?["']?(\w{1,20}))?"""
 )
@@ -139,12 +152,14 @@ def flattened(files: Mapping[str, bytes], main: str) -> tuple[str, str]:
         UnreadableError: when it is longer than `MAX_SOURCE` or includes more than `MAX_INCLUDED` files.
     """
     encoding = _encoding(files[main])
+    begins = b"\\begin{document}" in files[main]
     characters = included = 0
 
     def expand(path: str, above: tuple[str, ...]) -> str:
         nonlocal characters, included
-        text = stripped(_decoded(files[path], encoding))
-        text = _body(text) if above else text
+        text = _input(stripped(_decoded(files[path], encoding)))
+        # An included file may be a document of its own, or the one in which this document begins.
+        text = _body(text) if above and (begins or _CLASS.search(text)) else text
         characters += len(text)
         included += 1
         if characters > MAX_SOURCE or included > MAX_INCLUDED:
@@ -164,10 +179,12 @@ def flattened(files: Mapping[str, bytes], main: str) -> tuple[str, str]:
     head, _, body = expand(main, ()).partition("\\begin{document}")
     own = "\n".join(
         definition
-        for name in _own_packages(files, head)
+        for name in _own_packages(files, head, main)
         for definition in definitions(stripped(_decoded(files[name], encoding)))
     )
-    return f"{head.replace('documentstyle', 'documentclass')}\n{own}\n", _plain_tables(_body(body))
+    return f"{head.replace('documentstyle', 'documentclass')}\n{own}\n", _plain_tables(
+        _one_column(_body(body))
+    )
 
 
 def definitions(text: str) -> list[str]:
@@ -176,9 +193,12 @@ def definitions(text: str) -> list[str]:
     return [line for line in lines if line.count("{") == line.count("}") and "@" not in line]
 
 
-def _own_packages(files: Mapping[str, bytes], head: str) -> list[str]:
+def _own_packages(files: Mapping[str, bytes], head: str, main: str) -> list[str]:
     names = [name.strip() for names in _PACKAGES.findall(head) for name in names.split(",")]
-    paths = [posixpath.normpath(f"{name}.sty") for name in names]
+    folders = ("", posixpath.dirname(main))
+    paths = [
+        posixpath.normpath(posixpath.join(folder, f"{name}.sty")) for name in names for folder in folders
+    ]
     return [path for path in dict.fromkeys(paths) if path in files]
 
 
@@ -191,6 +211,12 @@ def _found(files: Mapping[str, bytes], name: str, relative_to: tuple[str, ...]) 
             if path in files and path.lower().endswith((*_SUFFIXES, ".txt")):
                 return path
     return ""
+
+
+def _input(text: str) -> str:
+    r"""Return what TeX reads of a file, up to \endinput, with conditions that never hold called so."""
+    read = _END_OF_INPUT.split(text, maxsplit=1)[0].replace("\\endinput", "")
+    return _NEVER.sub(r"\\iffalse", read)
 
 
 def _body(text: str) -> str:
@@ -244,6 +270,24 @@ def _after_comment(text: str, start: int, kept: list[str]) -> int:
     following = _BLANKS.match(text, end + 1)
     after = following.end() if following else end + 1
     return end if text.startswith("\n", after) or after == len(text) else after
+
+
+def _one_column(text: str) -> str:
+    r"""Return a text in which what \twocolumn has in brackets, title and abstract, stands by itself."""
+    text = _BOX_ONLY.sub("", _STARRED_BOX.sub(r"\\\1", text))
+    match = _TWO_COLUMNS.search(text)
+    end = _after_brackets(text, match.end()) if match else 0
+    return f"{text[: match.start()]}{text[match.end() : end - 1]}\n\n{text[end:]}" if match and end else text
+
+
+def _after_brackets(text: str, start: int) -> int:
+    """Return the end of an argument in brackets: the first that closes outside braces; 0 if none does."""
+    depth = 0
+    for mark in _BRACKET.finditer(text, start, start + MAX_FRONT):
+        depth += {"{": 1, "}": -1}.get(mark[0], 0)
+        if mark[0] == "]" and depth == 0:
+            return mark.end()
+    return 0
 
 
 def _plain_tables(text: str) -> str:

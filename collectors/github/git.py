@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from collectors.document import UserError
+from collectors.warc import AGENT
 from collectors.web.transport import BrokenError, RefusedError, public_addresses
 
 SECONDS = 900.0
@@ -35,11 +36,16 @@ MAX_MEMORY = 2 << 30
 _POLL = 0.2  # seconds between looks at disk and processes
 _PROCESSES = 50
 _NO_MEMORY = re.compile("out of memory|cannot allocate", re.IGNORECASE)
-_ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9_.~+][A-Za-z0-9_.~+-]*)+/?")
+_GONE = re.compile("not found|could not read Username|Authentication failed")
+_ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9_.~+-]+)+/?")
 
 
 class GitError(UserError):
-    """A repository that could not be had or read; trying again later may help."""
+    """A repository that could not be had or read; trying again later may help, unless it is gone."""
+
+
+class GoneError(GitError):
+    """A repository that is not there, or not for everybody; another run will not have it either."""
 
 
 class TooLargeError(GitError):
@@ -85,6 +91,7 @@ class Git:
 def cloned(
     address: str,
     *,
+    user_agent: str = AGENT,
     scratch: Path | None = None,
     seconds: float = SECONDS,
     max_bytes: int = MAX_BYTES,
@@ -95,6 +102,7 @@ def cloned(
     Args:
         address: an https address, or an absolute path for a folder on this machine. A path must come
             from the user, never from the web.
+        user_agent: who asks, and how to reach them.
         scratch: where the temporary folder is made; the system's usual place by default.
         seconds: bound on everything that is done with the clone.
         max_bytes: bound on its disk.
@@ -107,7 +115,7 @@ def cloned(
     """
     folder = Path(tempfile.mkdtemp(prefix="freshbits-git-", dir=scratch))
     try:
-        settings, source, protocol = _settings(address, os.environ.get("FRESHBITS_LOOPBACK"))
+        settings, source, protocol = _settings(address, os.environ.get("FRESHBITS_LOOPBACK"), user_agent)
         (folder / "gitconfig").write_text(settings)
         git = Git(
             folder=folder,
@@ -161,7 +169,8 @@ def _run(git: Git, command: list[str], lines: Iterable[str]) -> Path:
         reason = next((line for line in reversed(said) if line.strip()), f"status {process.returncode}")
         if _NO_MEMORY.search(reason):
             raise TooLargeError(f"it needs more than {git.max_memory:,} bytes of memory")
-        raise GitError(f"git failed: {' '.join(reason.split())[:200]}")
+        kind = GoneError if _GONE.search(reason) else GitError
+        raise kind(f"git failed: {' '.join(reason.split())[:200]}")
     return output
 
 
@@ -181,7 +190,7 @@ def _wait(process: "subprocess.Popen[bytes]", git: Git) -> None:
                 raise GitError("git starts more and more processes; its history may be cut off or damaged")
 
 
-def _settings(address: str, loopback: str | None) -> tuple[str, str, str]:
+def _settings(address: str, loopback: str | None, user_agent: str = AGENT) -> tuple[str, str, str]:
     """Return git's settings for an address, the address as git gets it, and the one protocol allowed."""
     lines = [
         *("[core]", "hooksPath = /dev/null"),
@@ -195,7 +204,14 @@ def _settings(address: str, loopback: str | None) -> tuple[str, str, str]:
             "bundleURI = false",
         ),
         *("[protocol]", "version = 2"),
-        *("[http]", "followRedirects = false", "proxy =", "lowSpeedLimit = 1000", "lowSpeedTime = 60"),
+        *(
+            "[http]",
+            "followRedirects = false",
+            "proxy =",
+            f"userAgent = {user_agent}",
+            "lowSpeedLimit = 1000",
+            "lowSpeedTime = 60",
+        ),
     ]
     if Path(address).is_absolute():
         # A repository on this machine is asked as a server would be, which by default filters nothing.

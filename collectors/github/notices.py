@@ -2,7 +2,9 @@
 
 import re
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.licenses import InvalidLicenseExpression
+
+from collectors.licenses import canonical
 
 HEADER_LINES = 50
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([\w.+() -]+)")
@@ -26,6 +28,7 @@ _PHRASES = (
     ("bsd style license", "LicenseRef-BSD"),
     ("proprietary and confidential", "LicenseRef-Proprietary"),
 )
+_RESTRICTED = re.compile("commons clause|non ?commercial (use|purposes)|all rights reserved proprietary")
 _BSD = "redistribution and use in source and binary forms"
 _ENDORSE = re.compile("neither the names? |endorse or promote")
 _GNU = re.compile("gnu (affero |lesser |library )?general public license")
@@ -42,18 +45,23 @@ def header(text: str) -> str:
 def license_notice(text: str) -> str:
     """Return the SPDX expression of the licence that a text states or contains, or an empty string.
 
+    A text that holds the marks of several licences, as one with notices of third parties does, or that
+    restricts the one it names, is `LicenseRef-Unclear`: which of them holds is for a person to read.
     `LicenseRef-BSD` stands for a BSD licence that is not named further, `LicenseRef-Proprietary` for none.
     """
     stated = [_expression(found[1]) for found in _SPDX.finditer(text)]
     if stated:
         return stated[0]
     flat = re.sub(r"[\W_]+", " ", text).lower()
-    for phrase, name in _PHRASES:
-        if phrase in flat:
-            return name
+    names = {name for phrase, name in _PHRASES if phrase in flat}
     if _BSD in flat:
-        return "BSD-3-Clause" if _ENDORSE.search(flat) else "BSD-2-Clause"
-    return _gnu(flat)
+        names.add("BSD-3-Clause" if _ENDORSE.search(flat) else "BSD-2-Clause")
+    # The licences of Mozilla and Eclipse name the GNU ones as secondary, in their own full texts.
+    if not names & {"MPL-2.0", "EPL-2.0"} and (gnu := _gnu(flat)):
+        names.add(gnu)
+    if len(names) > 1 or (names and _RESTRICTED.search(flat)):
+        return "LicenseRef-Unclear"
+    return next(iter(names), "")
 
 
 def copyright_year(text: str) -> int | None:
@@ -72,7 +80,7 @@ def copyright_year(text: str) -> int | None:
 def _expression(value: str) -> str:
     """Return an expression in SPDX's spelling; what is none becomes a reference that allows nothing."""
     try:
-        return str(canonicalize_license_expression(value.strip(" -")))
+        return canonical(value.strip(" -"))
     except InvalidLicenseExpression:
         return "LicenseRef-Unclear"
 

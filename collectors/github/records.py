@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -17,16 +16,13 @@ from collectors.github.git import TooLargeError, cloned
 from collectors.github.lineage import Stamp
 from collectors.github.notices import copyright_year, header, license_notice
 from collectors.github.rules import UnreadableError, minified, secrets, text_of
-from collectors.licenses import satisfied
+from collectors.licenses import OPEN_CODE, satisfied
 from collectors.request import Request
 from collectors.warc import Record, note
+from collectors.web.fetch import Fetcher
 
 _HISTORY = "#history"
 _PLAIN = frozenset({"unchanged", "vendored", "generated"})
-_REDISTRIBUTABLE = frozenset(
-    {"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "LicenseRef-BSD"}
-    | {"MIT", "MIT-0", "MPL-2.0", "PSF-2.0", "Unlicense", "Zlib"}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +52,7 @@ def repository_records(
     language: str,
     max_files: int,
     max_file_bytes: int,
-    scratch: Path,
+    fetcher: Fetcher,
 ) -> list[Record]:
     """Clone a repository and return its history as a note, followed by its fresh files by path.
 
@@ -75,7 +71,10 @@ def repository_records(
     }
     window = int(request.since.timestamp()), int(request.until.timestamp())
     try:
-        with cloned(repository.source, scratch=scratch) as git:
+        with (
+            fetcher.turn(repository.page),
+            cloned(repository.source, user_agent=fetcher.user_agent, scratch=fetcher.scratch) as git,
+        ):
             history = examine(
                 git, *window, suffixes=suffixes, language=language, max_file_bytes=max_file_bytes
             )
@@ -209,7 +208,7 @@ def _terms(text: str, about: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "license": expression,
         "license_evidence": evidence,
-        "redistributable": satisfied(expression, _REDISTRIBUTABLE),
+        "redistributable": satisfied(expression, OPEN_CODE),
     }
 
 

@@ -98,9 +98,12 @@ def text_of(path: str, payload: bytes, language: str) -> str:
         if path.endswith(".py"):
             encoding, _ = tokenize.detect_encoding(io.BytesIO(payload).readline)
         text = normalise(payload.decode(encoding)).removeprefix("\ufeff")
+        if path.lower().endswith(".ipynb"):
+            text = notebook_source(text, language)
+        text.encode()  # JSON, and encodings with escapes, can hold halves of characters
     except (SyntaxError, LookupError, UnicodeError):
         raise UnreadableError("encoding") from None
-    return notebook_source(text, language) if path.endswith(".ipynb") else text
+    return text
 
 
 def notebook_source(text: str, language: str) -> str:
@@ -127,6 +130,9 @@ def _source(cell: dict[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
+_SCANNED, _OVERLAP = 4_000, 1_000  # characters; hardly a credential is longer than the overlap
+
+
 def minified(text: str) -> bool:
     """Return whether most of a text stands in lines of more than `LONG_LINE` characters, as no one writes them."""
     long = sum(len(line) for line in text.split("\n") if len(line) > LONG_LINE)
@@ -141,8 +147,10 @@ def secrets(text: str) -> list[str]:
     found = {
         (number, detector.secret_type)
         for number, line in enumerate(text.split("\n"), 1)
+        for start in range(0, max(1, len(line)), _SCANNED)
         for detector in _DETECTORS
-        if any(detector.analyze_string(line))
+        # Some detectors take the square of a line's length.
+        if any(detector.analyze_string(line[max(0, start - _OVERLAP) : start + _SCANNED]))
     }
     return [f"{kind}:{number}" for number, kind in sorted(found)]
 

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from collectors.document import UserError
 from collectors.warc import Record
-from collectors.web.fetch import Fetcher, UnavailableError
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import UnavailableError
 
 CAP = 1_000
 PER_PAGE = 100

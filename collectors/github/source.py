@@ -9,6 +9,7 @@ Nothing is kept of a file in which a credential is found but the kind of finding
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -19,13 +20,14 @@ from typing import Any
 from urllib.parse import quote
 
 from collectors.document import Document, RawRecord, UserError
-from collectors.github.git import GitError
+from collectors.github.git import GitError, GoneError
 from collectors.github.records import Repository, documents, repository_records
 from collectors.github.rules import repositories_sharing
 from collectors.github.search import Part, search
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web.fetch import Fetcher, Limit, UnavailableError
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import Limit, UnavailableError
 
 VERSION = "github/1"
 NETWORK = True
@@ -33,7 +35,7 @@ POLLS = False
 CONTENT = "code"
 TOKENS = {"api.github.com": "GITHUB_TOKEN"}
 # Ten searches a minute without a token, thirty with one; a 403 may be a secondary limit.
-LIMITS = {"api.github.com": Limit(interval=6.5, forbidden_waits=True)}
+LIMITS = {"api.github.com": Limit(interval=6.5, with_token=2.1, forbidden_waits=True)}
 SETTINGS: dict[str, Any] = {
     "language": "python",
     "by": "pushed",
@@ -69,6 +71,7 @@ SUFFIXES = {
     "typescript": (".ts", ".tsx", ".mts", ".cts"),
 }
 
+_LICENSE = r"[A-Za-z0-9.+-]+"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 
 
@@ -86,8 +89,8 @@ def collect(request: Request, fetcher: Fetcher) -> None:
         if settings["repositories"]
         else _searched(request, settings, fetcher)
     )
-    names = [repository.name for repository in repositories]
-    if twice := next((name for name in names if names.count(name) > 1), ""):
+    names = Counter(repository.name for repository in repositories)
+    if twice := next((name for name, count in names.items() if count > 1), ""):
         raise UserError(
             f"snapshot {request.name} names two repositories {twice}; leave one out, or rename it"
         )
@@ -105,12 +108,13 @@ def collect(request: Request, fetcher: Fetcher) -> None:
             language=settings["language"],
             max_files=settings["files_per_repository"],
             max_file_bytes=settings["max_file_bytes"],
-            scratch=fetcher.scratch,
+            fetcher=fetcher,
         )
         try:
             kept = fetcher.keep(f"git {repository.source}", produce)
         except GitError as error:
-            fetcher.gap(UnavailableError(f"{repository.page}: {error}"))
+            gone = isinstance(error, GoneError)
+            fetcher.gap(UnavailableError(f"{repository.page}: {error}", retry=not gone))
             continue
         if not all(fetcher.room() for _ in kept[1:]):
             return
@@ -138,7 +142,7 @@ def _settings(request: Request) -> dict[str, Any]:
     for name in ("licenses", "repositories"):
         if not all(isinstance(value, str) and value for value in chosen[name]):
             raise UserError(f"{name} {where} must be a list of strings, not {chosen[name]!r}")
-    if any(not re.fullmatch(r"[A-Za-z0-9.+-]+", value) for value in chosen["licenses"]):
+    if any(not re.fullmatch(_LICENSE, value) for value in chosen["licenses"]):
         raise UserError(
             f"licenses {where} must be licence identifiers such as MIT, not {chosen['licenses']!r}"
         )
@@ -175,12 +179,12 @@ def _searched(request: Request, settings: Mapping[str, Any], fetcher: Fetcher) -
     found: dict[int, dict[str, Any]] = {}
     for license_ in sorted({value.lower() for value in settings["licenses"]}) or [""]:
         found |= search(fetcher, f"{fixed} license:{license_}" if license_ else fixed, settings["by"], parts)
-    return [
-        Repository(
+    named = {  # by name, which two ids share for a while when a repository was deleted and made anew
+        item["full_name"]: Repository(
             name=item["full_name"],
             source=f"https://github.com/{item['full_name']}.git",
             page=f"https://github.com/{item['full_name']}",
-            stars=int(item.get("stargazers_count", -1)),
+            stars=stars if isinstance(stars := item.get("stargazers_count"), int) else -1,
             license=_spdx(item),
         )
         for _, item in sorted(found.items())
@@ -189,10 +193,11 @@ def _searched(request: Request, settings: Mapping[str, Any], fetcher: Fetcher) -
             item.get(flag)
             for flag in ("fork", "archived", "mirror_url", "is_template", "private", "disabled")
         )
-    ]
+    }
+    return list(named.values())
 
 
 def _spdx(item: Mapping[str, Any]) -> str:
     stated = item.get("license")
     name = str(stated.get("spdx_id") or "") if isinstance(stated, dict) else ""
-    return "" if name == "NOASSERTION" else name
+    return name if re.fullmatch(_LICENSE, name) and name != "NOASSERTION" else ""

@@ -20,7 +20,8 @@ from warcio.exceptions import ArchiveLoadFailed
 from collectors.news.feeds import site_of
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web.fetch import KEPT_HEADERS, Fetcher, UnavailableError
+from collectors.web.fetch import KEPT_HEADERS, Fetcher
+from collectors.web.polite import UnavailableError
 from collectors.web.untrusted import UntrustedError, members
 
 ROOT = "https://data.commoncrawl.org/"
@@ -39,7 +40,8 @@ _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 def collect(request: Request, fetcher: Fetcher, hosts: Sequence[str]) -> None:
     """Keep the pages of some hosts and their subdomains that were crawled in the window or soon after.
 
-    Noted as gaps: files that cannot be read whole, and days without any file, which the archive has.
+    Noted as gaps: files that cannot be read whole, days without any file, which the archive has, and a list
+    that was read when pages of the window were still to come.
     """
     files = _files(request, fetcher)
     crawled = [at for at, _ in files if request.since < at < request.until]
@@ -77,6 +79,10 @@ def _files(request: Request, fetcher: Fetcher) -> list[tuple[datetime, str]]:
             continue
         if answer.status not in {200, 304}:
             continue  # a month that has no files yet shows as days without any
+        if answer.date < end and (year, month) == (end.year, end.month):
+            fetcher.gap(
+                f"CC-NEWS was read on {answer.date:%Y-%m-%d}, and adds pages of the window until {end:%Y-%m-%d}"
+            )
         for line in _lines(answer, fetcher):
             if name := _PATH.fullmatch(line.strip()):
                 at = datetime.strptime(name[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC)

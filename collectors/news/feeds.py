@@ -109,12 +109,16 @@ def feed(payload: bytes, *, base: str, media_type: str = "") -> list[Entry]:
     """
     _refuse_entities(payload)
     # A stream, for feedparser takes bytes that happen to be a path for a file, and text for an address.
-    parsed = feedparser.parse(
-        BytesIO(payload),
-        response_headers=_headers(payload, base, media_type),
-        resolve_relative_uris=False,
-        sanitize_html=False,
-    )
+    try:
+        parsed = feedparser.parse(
+            BytesIO(payload),
+            response_headers=_headers(payload, base, media_type),
+            resolve_relative_uris=False,
+            sanitize_html=False,
+        )
+    except (ValueError, OverflowError, LookupError, RecursionError) as error:
+        # What it lets through for references to characters that there are none of.
+        raise MalformedError(f"{base} holds a feed that cannot be mended: {error}") from error
     version = parsed.get("version", "")
     if not version and not parsed.entries:
         raise MalformedError(f"{base} holds no feed")

@@ -15,7 +15,8 @@ from collectors.news.feeds import MAX_BYTES, Child, Entry, feed, identity, sitem
 from collectors.pages import dates
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web.fetch import Fetcher, UnavailableError
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import UnavailableError
 from collectors.web.untrusted import UntrustedError
 
 MAX_SITEMAPS = 500  # below one address
@@ -108,12 +109,14 @@ def _iso(moment: datetime | None) -> str:
 
 def _tree(listing: Listing, request: Request, fetcher: Fetcher) -> Iterator[Entry]:
     """Yield the entries of a feed, or of a sitemap and those below it that changed since the window began."""
-    level, count = [listing.url], 0
+    level, met = [listing.url], set[str]()
     for _ in range(MAX_DEPTH):
         below: list[str] = []
-        for url in level:
-            count += 1
-            if count > MAX_SITEMAPS:
+        for url in dict.fromkeys(level):
+            if url in met:
+                continue
+            met.add(url)
+            if len(met) > MAX_SITEMAPS:
                 listing.troubles.append(
                     f"{listing.url} leads to more than {MAX_SITEMAPS} sitemaps; list those that matter"
                 )

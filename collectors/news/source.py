@@ -29,7 +29,8 @@ from collectors.pages import dates
 from collectors.pages import extraction as pages
 from collectors.request import Request
 from collectors.warc import Record
-from collectors.web.fetch import Fetcher, Limit, UnavailableError
+from collectors.web.fetch import Fetcher
+from collectors.web.polite import Limit, UnavailableError
 
 VERSION = "news/1"
 NETWORK = True
@@ -112,9 +113,14 @@ def collect(request: Request, fetcher: Fetcher, /) -> None:
                     new[host].append(entry.url)
         if not _fetch(new.values(), fetcher):
             return
-    for listing in listings:
-        for trouble in listing.troubles:
-            fetcher.gap(trouble)
+    troubles = [trouble for listing in listings for trouble in listing.troubles]
+    if troubles and all(listing.urls is None for listing in listings):
+        raise UserError(
+            f"no feed or sitemap of snapshot {request.name} could be read ({troubles[0]}); correct their addresses, or "
+            "run the same command again"
+        )
+    for trouble in troubles:
+        fetcher.gap(trouble)
     crawled = [site.host for site in sites if site.cc_news]
     if crawled:
         cc_news.collect(request, fetcher, crawled)
@@ -259,9 +265,9 @@ def _document(
 
 
 def _license(page: pages.Extracted, site: _Site) -> tuple[str, str]:
-    """Return the licence that a page names, else the one that was declared for its site."""
-    if own := spdx_of_url(page.license_url):
-        return own, page.license_evidence
+    """Return the licence that a page names, known or not, else the one that was declared for its site."""
+    if page.license_url:
+        return spdx_of_url(page.license_url), page.license_evidence
     return site.license, "declared" if site.license else ""
 
 

@@ -92,7 +92,8 @@ def _in_json_ld(articles: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, st
     for node in articles:
         for name, kind in (("datePublished", "json-ld"), ("dateModified", "json-ld-modified")):
             if isinstance(value := node.get(name), str | int) and str(value).strip():
-                yield kind, str(value).strip()[:_LONGEST]
+                # Escapes of JSON can name halves of characters.
+                yield kind, str(value).strip()[:_LONGEST].encode("utf-8", "replace").decode()
 
 
 def _in_meta(tree: HtmlElement) -> Iterator[tuple[str, str]]:

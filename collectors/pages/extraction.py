@@ -44,6 +44,14 @@ _POSTS = frozenset(
 _CREATIVE_COMMONS = re.compile(
     r"^(?:https?:)?//(?:www\.)?creativecommons\.org/(?:licenses|publicdomain)/", re.IGNORECASE
 )
+# What XML has no place for, and trafilatura gives up a page for; as it stands, and as a reference to it.
+_NO_CHARACTER = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
+    "|&#0{0,9}(?:[0-8]|1[124-9]|2[0-9]|3[01]|6553[45])(?![0-9]);?"
+    "|&#[xX]0{0,9}(?:[0-8bcefBCEF]|1[0-9a-fA-F]|[fF]{3}[eEfF])(?![0-9a-fA-F]);?"
+)
+_HTML = ("text/html", "application/xhtml+xml", "application/octet-stream")  # the last says nothing
+_WRAPPING = re.compile(r"^(?:<!--|(?://)?\s{0,9}<!\[CDATA\[)|(?:-->|(?://)?\s{0,9}\]\]>|;)$")
 _FOOTER = re.compile(r"foot|copyright|licen[cs]e|colophon|legal", re.IGNORECASE)
 
 
@@ -128,7 +136,11 @@ def extract(page: Page, *, engine: Engine = "trafilatura") -> Extracted:
     """Return what a page holds, in this process: for one page that may be trusted, else use `texts`."""
     if len(page.payload) > MAX_BYTES:
         return Extracted(reason="too-large")
+    stated = page.media_type.partition(";")[0].strip().lower()
+    if stated and stated not in _HTML:
+        return Extracted(reason="not-html")
     source, encoding = decode(page.payload, page.media_type)
+    source = _NO_CHARACTER.sub(lambda found: " " if found[0] in "\v\f" else "", source)
     tree = _parsed(source)
     if tree is None:
         return Extracted(reason="not-html", encoding=encoding)
@@ -155,7 +167,7 @@ def extract(page: Page, *, engine: Engine = "trafilatura") -> Extracted:
 def _parsed(source: str) -> HtmlElement | None:
     parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, collect_ids=False)
     try:
-        tree = document_fromstring(source.encode("utf-8", "replace").replace(b"\0", b""), parser=parser)
+        tree = document_fromstring(source.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:
         return None
     return tree if "<" in source else None
@@ -197,9 +209,7 @@ def _nodes(tree: HtmlElement) -> Iterator[Any]:
         if (script.get("type") or "").strip().lower() != "application/ld+json":
             continue
         # Publishing systems wrap it for the sake of old browsers, or end it like a statement.
-        text = re.sub(
-            r"^\s*(?:<!--|(?://)?\s*<!\[CDATA\[)|(?:-->|(?://)?\s*\]\]>|;)\s*$", "", script.text or ""
-        )
+        text = _WRAPPING.sub("", (script.text or "").strip())
         try:
             found = json.loads(text, strict=False)
         except (ValueError, RecursionError):
@@ -241,13 +251,17 @@ def _title(tree: HtmlElement, articles: Sequence[Mapping[str, Any]]) -> str:
                 [
                     *stated,
                     *_meta(tree, "og:title"),
-                    *([headings[0].text_content()] if len(headings) == 1 else []),
+                    *([_visible(headings[0])] if len(headings) == 1 else []),
                     tree.findtext(".//title"),
                 ],
             ),
         ),
         "",
     )
+
+
+def _visible(element: HtmlElement) -> str:
+    return "".join(element.xpath(".//text()[not(ancestor::script or ancestor::style)]"))
 
 
 def _authors(tree: HtmlElement, articles: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -330,4 +344,8 @@ def _meta(tree: HtmlElement, name: str) -> list[str]:
 
 
 def _clean(value: object) -> str:
-    return " ".join(html.unescape(value).split())[:_LONGEST] if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # Escapes of JSON can name halves of characters.
+    whole = html.unescape(value).encode("utf-8", "replace").decode()
+    return " ".join(whole.split())[:_LONGEST]

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 import idna
 
 PORTS = {"http": 80, "https": 443}
+MAX_URL = 8_000  # characters; what RFC 9110, section 4.1, asks every server to take
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _URL_MARKS = "!$%&'()*+,/:;=?@[]~"
@@ -55,9 +56,11 @@ def parse(url: str) -> Address:
     """Read a URL, strictly; its fragment is left out.
 
     Raises:
-        RefusedError: when it is malformed, its scheme is neither http nor https, it holds user or
+        RefusedError: when it is malformed or endless, its scheme is neither http nor https, it holds user or
             password, or its host is `localhost` or an IPv4 address in an unusual spelling.
     """
+    if len(url) > MAX_URL:
+        raise RefusedError(f"the address has more than {MAX_URL:,} characters")
     if re.search(r"[\x00-\x1f\x7f]", url):
         raise RefusedError("the address holds control characters")
     try:

@@ -7,74 +7,39 @@ here alone: they go to their own host, and are taken out of everything that is k
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from string import punctuation
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from protego import Protego
 from requests.exceptions import RequestException
 from requests.utils import requote_uri
 
-from collectors.document import UserError
 from collectors.request import Request
 from collectors.staging import Staging
 from collectors.warc import AGENT, MAX_PAYLOAD_BYTES, Record, note
-from collectors.web.pace import Pace, backoff, retry_after
-from collectors.web.transport import BrokenError, RefusedError, Reply, Transport, parse
+from collectors.web.polite import MAX_WAIT, TRIES, Polite, UnavailableError
+from collectors.web.transport import BrokenError, RefusedError, Reply, parse
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-TRIES = 6
-DOWN_AFTER = 3  # addresses of a host that could not be had, one after the other
 MAX_REDIRECTS = 10
-MAX_WAIT = 3_600.0  # seconds; a service that asks for more is left for a later run
-LONGEST_CRAWL_DELAY = 60.0
-SECONDS = 300.0  # for one exchange
-STREAM_SECONDS = 3_600.0
+LONG_WAIT = 10.0  # seconds
 MAX_ROBOTS_BYTES = 1 << 20
 KEPT_HEADERS = (
     *("content-disposition", "content-language", "content-type", "date", "etag", "last-modified"),
     *("link", "location", "retry-after", "x-robots-tag"),
 )
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_TRANSIENT = frozenset({408, 425, 429})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """How often a service may be asked.
-
-    Attributes:
-        interval: least seconds between the starts of two requests.
-        bucket: a name that several hosts may share; empty for the host alone.
-        forbidden_waits: whether a 403 may be a rate limit in disguise.
-    """
-
-    interval: float
-    bucket: str = ""
-    forbidden_waits: bool = False
-
-
-POLITE = Limit(interval=1.0)
-
-
-class UnavailableError(UserError):
-    """An address that could not be had after every try; another run may have it.
-
-    Attributes:
-        retry: False where no later run can mend it: the poll of a round that is over.
-    """
-
-    def __init__(self, message: str, *, retry: bool = True) -> None:
-        super().__init__(message)
-        self.retry = retry
+_PRINTABLE = "".join(set(punctuation) - set("<>"))  # what a WARC header gives back as it was
 
 
 class Fetcher:
@@ -87,41 +52,26 @@ class Fetcher:
     """
 
     def __init__(
-        self,
-        request: Request,
-        staging: Staging,
-        transport: Transport,
-        pace: Pace,
-        *,
-        limits: Mapping[str, Limit],
-        tokens: Mapping[str, str],
-        bar: "tqdm[Any]",
+        self, request: Request, staging: Staging, bar: "tqdm[Any]", polite: Callable[..., Polite]
     ) -> None:
         """Bind a collection to its staging and its means.
 
         Args:
             request: what is collected.
             staging: where it is kept.
-            transport: makes one exchange.
-            pace: keeps the limits, for every process on this machine.
-            limits: by host or parent domain; others get `POLITE`.
-            tokens: bearer tokens by host.
             bar: counts requests.
+            polite: makes what asks the world, given `report`, which is told of every wait.
         """
         self.request = request
         self.gaps: list[str] = []
         self.failures: list[str] = []
         self._staging = staging
-        self._transport = transport
-        self._pace = pace
-        self._limits = limits
-        self._tokens = tokens
         self._bar = bar
+        self._polite = polite(report=self._waiting)
         self._round = 0
         self._documents = 0
         self._bytes = 0
         self._robots: dict[str, Protego | None] = {}
-        self._failed: Counter[str] = Counter()
 
     def get(
         self,
@@ -151,7 +101,7 @@ class Fetcher:
             UnavailableError: when every try failed, or an earlier round did not have the page.
         """
         url = _canonical(url)
-        key = self._key(url, poll=poll)
+        key = self._key(url, self._round if poll else 0)
         if key not in self._staging:
             if poll and self._round < self._staging.round:
                 raise UnavailableError(f"{url} was not had in round {self._round}", retry=False)
@@ -168,30 +118,23 @@ class Fetcher:
                 record = replace(record, payload=before.payload, media_type=before.media_type)
         return record
 
-    @contextmanager
-    def stream(self, url: str, *, max_bytes: int) -> Iterator[BinaryIO]:
+    def stream(self, url: str, *, max_bytes: int) -> AbstractContextManager[BinaryIO]:
         """Give the body of an address as a file that is read once and not kept; for use inside `keep`.
 
         Raises:
-            BrokenError: when it breaks off; `keep` then starts again.
-            UserError: when the address answers with anything but 200, or a guard refuses.
+            BrokenError: when it breaks off or could be had later; `keep` then starts again.
+            UnavailableError: when the address answers with anything else but 200, or a guard refuses.
         """
-        try:
-            host = parse(url).host
-            limit = self._limit(host)
-            with (
-                self._pace.turn(limit.bucket or host, limit.interval, self._waiting),
-                self._transport.stream(
-                    url, self._headers(url, "", None), max_bytes=max_bytes, seconds=STREAM_SECONDS
-                ) as (status, _, body),
-            ):
-                if status in _TRANSIENT or status >= 500:
-                    raise BrokenError(f"{url} answers {status}")
-                if status != 200:
-                    raise UnavailableError(f"{url} answers {status}", retry=False)
-                yield body
-        except RefusedError as error:
-            raise UnavailableError(f"{url}: {error}", retry=False) from error
+        return self._polite.stream(url, max_bytes=max_bytes)
+
+    def turn(self, url: str) -> AbstractContextManager[None]:
+        """Run a block that asks the host of an address by other means, such as git, when it may be asked."""
+        return self._polite.turn(urlsplit(url).hostname or "")
+
+    @property
+    def user_agent(self) -> str:
+        """Who asks, and how to reach them."""
+        return self._polite.user_agent
 
     def keep(self, key: str, produce: Callable[[], Iterable[Record]]) -> list[Record]:
         """Return what `produce` gave the first time that this key was kept.
@@ -208,13 +151,12 @@ class Fetcher:
                 entries = self._staging.once(key, lambda: map(self._clean, produce()))
             except BrokenError as error:
                 reason = str(error)
-                if attempt + 1 < TRIES:
-                    self._pace.clock.sleep(backoff(attempt))
+                self._polite.wait(attempt, reason)
                 continue
             records = [self._staging.read(entry) for entry in entries if entry.get("kind") != "request"]
             self._count(sum(len(record.payload) for record in records))
             return records
-        raise UnavailableError(self._redact(f"{key}: {reason}, {TRIES} times"))
+        raise UnavailableError(self._polite.redact(f"{key}: {reason}, {TRIES} times"))
 
     def rounds(self) -> Iterator[int]:
         """Yield the number of every round: earlier ones are answered from staging, the last is live."""
@@ -225,8 +167,8 @@ class Fetcher:
 
     @property
     def scratch(self) -> Path:
-        """A folder for what is needed on disk for a while; the next run of the collection empties it."""
-        folder = self._staging.folder / "scratch"
+        """An absolute folder for what is needed on disk for a while; the next run of the collection empties it."""
+        folder = self._staging.folder.resolve() / "scratch"
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -240,19 +182,20 @@ class Fetcher:
 
     def gap(self, reason: str | UnavailableError) -> None:
         """Note what the snapshot should hold and does not; for an error, whether another run may have it."""
-        text = self._redact(str(reason))
+        text = self._polite.redact(str(reason))
         if text not in self.gaps:
             self.gaps.append(text)
             if isinstance(reason, UnavailableError) and reason.retry:
                 self.failures.append(text)
 
-    def _key(self, url: str, *, poll: bool) -> str:
-        return f"GET {url} round {self._round}" if poll else f"GET {url}"
+    def _key(self, url: str, number: int = 0) -> str:
+        """Return the key of an address in a round, or once and for all."""
+        return self._polite.redact(f"GET {url} round {number}" if number else f"GET {url}")
 
     def _earlier(self, url: str) -> Record | None:
         """Return the latest answer of an earlier round that has a payload."""
         for number in range(self._round - 1, 0, -1):
-            key = f"GET {url} round {number}"
+            key = self._key(url, number)
             if key in self._staging:
                 record = self._staging.last(key)
                 if record.kind == "response" and record.status == 200:
@@ -290,9 +233,7 @@ class Fetcher:
         return [*records, self._note(address, url, f"more than {MAX_REDIRECTS} redirects")]
 
     def _note(self, address: str, url: str, reason: str) -> Record:
-        return self._clean(
-            note(_storable(address), self._staging.started, requested=_storable(url), refused=reason)
-        )
+        return self._clean(note(address, self._staging.started, requested=url, refused=reason))
 
     def _ask(
         self,
@@ -303,53 +244,17 @@ class Fetcher:
         check: Callable[[Record], str] | None,
         earlier: Record | None,
     ) -> Record:
-        """Return one answer, after as many tries as it takes."""
-        host = parse(address).host
-        limit = self._limit(host)
-        bucket = limit.bucket or host
-        if self._failed[host] >= DOWN_AFTER:
-            raise UnavailableError(self._redact(f"{address}: {host} does not answer"))
-        for attempt in range(TRIES):
-            wait: float | None = None
-            with self._pace.turn(bucket, limit.interval, self._waiting):
-                try:
-                    reply = self._transport.exchange(
-                        address, self._headers(address, accept, earlier), max_bytes=max_bytes, seconds=SECONDS
-                    )
-                except BrokenError as error:
-                    reason = str(error)
-                else:
-                    self._bar.update()
-                    if reply.status == 401 and host in self._tokens:
-                        # Not kept: it speaks of the token, not of the address.
-                        raise UserError(f"{host} does not accept the token; correct it or unset it")
-                    record = self._record(address, requested, reply)
-                    reason, wait = self._trouble(reply, limit, attempt)
-                    if not reason and record.status == 200 and check:
-                        reason = check(record)
-                    if not reason:
-                        self._failed[host] = 0
-                        return record
-            if wait is not None and wait > MAX_WAIT:
-                reason += f", and asks for {wait / 3600:.1f} hours of patience"
-                break
-            if attempt + 1 < TRIES:
-                self._hold(bucket, wait if wait is not None else backoff(attempt), reason)
-        self._failed[host] += 1
-        raise UnavailableError(self._redact(f"{address}: {reason}, after {attempt + 1} tries"))
+        headers = {"Accept": accept or "*/*"}
+        if earlier:
+            validators = (("etag", "If-None-Match"), ("last-modified", "If-Modified-Since"))
+            headers |= {asks: earlier.headers[has] for has, asks in validators if has in earlier.headers}
 
-    def _trouble(self, reply: Reply, limit: Limit, attempt: int) -> tuple[str, float | None]:
-        """Return why an answer is none that lasts, or an empty string, and the wait it asks for."""
-        wait = retry_after(reply.headers, self._pace.clock.now())
-        hidden = reply.status == 403 and (wait is not None or limit.forbidden_waits)
-        if reply.status in _TRANSIENT or reply.status >= 500 or hidden:
-            # A limit that names no time wants at least a minute.
-            return f"it answers {reply.status}", (60.0 * 2**attempt if hidden and wait is None else wait)
-        return "", None
+        def wrong(reply: Reply) -> str:
+            self._bar.update()
+            return check(self._record(address, requested, reply)) if check and reply.status == 200 else ""
 
-    def _hold(self, bucket: str, seconds: float, reason: str) -> None:
-        self._waiting(seconds, reason)
-        self._pace.postpone(bucket, self._pace.clock.now() + seconds)
+        reply = self._polite.ask(address, headers, max_bytes=max_bytes, wrong=wrong)
+        return self._record(address, requested, reply)
 
     def _record(self, address: str, requested: str, reply: Reply) -> Record:
         headers = {
@@ -360,83 +265,65 @@ class Fetcher:
         revisit = reply.status == 304
         return self._clean(
             Record(
-                uri=_storable(address),
+                uri=address,
                 date=_date(headers.get("date", "")) or self._staging.started,
                 media_type=headers.get("content-type", ""),
                 payload=b"" if revisit else reply.payload,
                 kind="revisit" if revisit else "response",
-                requested=_storable(requested),
+                requested=requested,
                 status=reply.status,
                 headers=headers,
             )
         )
 
-    def _headers(self, address: str, accept: str, earlier: Record | None) -> dict[str, str]:
-        headers = {"Accept": accept or "*/*"}
-        parts = parse(address)
-        token = self._tokens.get(parts.host)
-        if token and parts.scheme == "https":
-            headers["Authorization"] = f"Bearer {token}"
-        if earlier:
-            if "etag" in earlier.headers:
-                headers["If-None-Match"] = earlier.headers["etag"]
-            if "last-modified" in earlier.headers:
-                headers["If-Modified-Since"] = earlier.headers["last-modified"]
-        return headers
-
-    def _limit(self, host: str) -> Limit:
-        for parent in _parents(host):
-            if parent in self._limits:
-                return self._limits[parent]
-        robots = next((r for root, r in self._robots.items() if r and urlsplit(root).hostname == host), None)
-        delay = robots.crawl_delay(AGENT) if robots else None
-        return replace(POLITE, interval=max(POLITE.interval, min(float(delay or 0), LONGEST_CRAWL_DELAY)))
-
     def _forbidden(self, address: str) -> str:
         """Return why robots.txt keeps us from an address, or an empty string (RFC 9309)."""
         parse(address)
-        root = urljoin(address, "/robots.txt")
+        root = _canonical(urljoin(address, "/robots.txt"))
+        key = self._key(root, self._round)
+        # A page that an earlier round missed may still be had, under the rules of today.
+        poll = self._round == self._staging.round or key in self._staging
         if root not in self._robots:
-            answer = self.get(root, robots=False, poll=self._round > 0, max_bytes=MAX_ROBOTS_BYTES)
+            answer = self.get(root, robots=False, poll=poll, max_bytes=MAX_ROBOTS_BYTES)
             if answer.status in {200, 304}:
-                self._robots[root] = Protego.parse(answer.payload.decode("utf-8", "replace"))
+                stated = Protego.parse(answer.payload.decode("utf-8", "replace"))
+                self._robots[root] = stated
+                delay = float(stated.crawl_delay(AGENT) or 0)
+                self._polite.crawl_delays[parse(root).host] = min(delay, MAX_WAIT)
             elif answer.status:
                 self._robots[root] = Protego.parse("")  # there are no rules
             else:
                 self._robots[root] = None
         else:
-            self._staging.once(self._key(_canonical(root), poll=self._round > 0), tuple)
+            self._staging.once(key if poll else self._key(root), tuple)
         rules = self._robots[root]
         if rules is None:
             return f"{root} cannot be read safely"
         return "" if rules.can_fetch(address, AGENT) else f"{root} disallows it for {AGENT}"
 
     def _clean(self, record: Record) -> Record:
-        """Return a record without our tokens, which a server may have sent back."""
-        for token in self._tokens.values():
-            if token.encode() in record.payload:
-                record = replace(record, payload=record.payload.replace(token.encode(), b"[token]"))
+        """Return a record that can be stored, without our tokens, which a server may have sent back."""
         return replace(
             record,
-            uri=self._redact(record.uri),
-            requested=self._redact(record.requested),
-            media_type=self._redact(record.media_type),
-            headers={name: self._redact(value) for name, value in record.headers.items()},
+            payload=self._polite.hidden(record.payload),
+            uri=_storable(self._polite.redact(record.uri)),
+            requested=_storable(self._polite.redact(record.requested)) if record.requested else "",
+            media_type=self._polite.redact(record.media_type),
+            headers={name: self._polite.redact(value) for name, value in record.headers.items()},
         )
-
-    def _redact(self, text: str) -> str:
-        for token in self._tokens.values():
-            text = text.replace(token, "[token]")
-        return text
 
     def _count(self, n_bytes: int) -> None:
         self._bytes += n_bytes
         self._bar.set_postfix_str(f"{self._documents:,} documents, {self._bytes / 1e6:.1f} MB")
 
     def _waiting(self, seconds: float, reason: str) -> None:
+        if self._bar.disable and seconds >= LONG_WAIT:
+            # Without a terminal there is no bar, and a log should not fall silent.
+            said = f"{self.request.name}: waiting {seconds:.0f} s: {self._polite.redact(reason)}"
+            print(said, file=sys.stderr, flush=True)
         self._bar.set_postfix_str(
             f"{self._documents:,} documents, {self._bytes / 1e6:.1f} MB, waiting {seconds:.0f} s: "
-            f"{self._redact(reason)}"
+            f"{self._polite.redact(reason)}"
         )
 
 
@@ -457,8 +344,8 @@ def _joined(address: str, location: str) -> str:
 
 
 def _storable(url: str) -> str:
-    """Return an address without user, password and white space, as far as it can be read."""
-    head, mark, rest = re.sub(r"\s", "%20", url).partition("://")
+    """Return an address in printable ASCII without user and password, as far as it can be read."""
+    head, mark, rest = quote(url, safe=_PRINTABLE, errors="replace").partition("://")
     authority, slash, path = rest.partition("/")
     return f"{head}{mark}{authority.rpartition('@')[2]}{slash}{path}" or "about:blank"
 
@@ -467,13 +354,8 @@ def _date(value: str) -> datetime | None:
     """Return the moment of an HTTP date, in UTC and whole seconds."""
     try:
         moment = parsedate_to_datetime(value)
+        return (
+            (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+        )
     except (ValueError, TypeError, OverflowError):
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
-
-
-def _parents(host: str) -> Iterator[str]:
-    """Yield a host and every domain above it."""
-    while host:
-        yield host
-        host = host.partition(".")[2]

@@ -12,20 +12,17 @@ import io
 import re
 import socket
 import ssl
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import certifi
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from collectors.web import sockets
 from collectors.web.addresses import (
     PORTS,
     Address,
@@ -35,15 +32,14 @@ from collectors.web.addresses import (
     parse,
     public_addresses,
 )
+from collectors.web.sockets import Adapter, Bounds, PlainSocket, TlsSocket
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 __all__ = ["BrokenError", "RefusedError", "Reply", "Transport", "parse", "public_addresses"]
 
-MAX_HEADER_BYTES = 64 << 10
 CONNECT_SECONDS = 15.0
-SILENCE_SECONDS = 60.0  # the longest pause between two pieces of an answer
 _PIECE = 32 << 10
 
 
@@ -63,7 +59,11 @@ class Reply:
 
 
 class Transport:
-    """Makes exchanges; holds nothing between them, so threads may share one."""
+    """Makes exchanges; holds nothing between them, so threads may share one.
+
+    Attributes:
+        user_agent: who asks, and how to reach them.
+    """
 
     def __init__(self, user_agent: str, loopback: int | None = None) -> None:
         """Set what all exchanges share.
@@ -73,12 +73,12 @@ class Transport:
             loopback: for tests: the port of loopback that stands for every named host, under either
                 scheme and without TLS; literal addresses are then refused altogether.
         """
-        self._user_agent = user_agent
+        self.user_agent = user_agent
         self._loopback = loopback
         # The roots of this system, which its administrator may extend, and for systems that have none.
         self._tls = ssl.create_default_context()
         self._tls.load_verify_locations(certifi.where())
-        self._tls.sslsocket_class = _TlsSocket
+        self._tls.sslsocket_class = TlsSocket
 
     def exchange(self, url: str, headers: Mapping[str, str], *, max_bytes: int, seconds: float) -> Reply:
         """Ask once (GET) and return the whole answer, whatever its status.
@@ -111,15 +111,15 @@ class Transport:
         """
         address = parse(url)
         asked = self._headers(address, headers)
-        bounds = _Bounds(seconds)
+        bounds = Bounds(seconds)
         scheme = "http" if self._loopback is not None else address.scheme
-        with _Adapter(lambda: self._connect(address, bounds), self._tls) as adapter, bounds:
+        with Adapter(lambda: self._connect(address, bounds), self._tls) as adapter, bounds:
             with _explained():
                 # An adapter and no session: a session looks into redirects, cookies and the environment.
                 prepared = requests.Request(
                     "GET", f"{scheme}://{asked['Host']}{address.target}", headers=asked
                 ).prepare()
-                response = adapter.send(prepared, stream=True, timeout=SILENCE_SECONDS)
+                response = adapter.send(prepared, stream=True, timeout=sockets.SILENCE_SECONDS)
             bounds.header_room = None
             received = {
                 name.lower(): re.sub(r"\s*[\r\n]\s*", " ", value).strip()
@@ -138,7 +138,7 @@ class Transport:
         host = f"[{address.host}]" if ":" in address.host else address.host
         own = {
             "Host": host if address.port == PORTS[address.scheme] else f"{host}:{address.port}",
-            "User-Agent": self._user_agent,
+            "User-Agent": self.user_agent,
             "Accept-Encoding": "gzip",
             "Connection": "close",
         }
@@ -151,7 +151,7 @@ class Transport:
             raise RefusedError("a request header holds characters that headers may not have")
         return asked
 
-    def _connect(self, address: Address, bounds: "_Bounds") -> "_PlainSocket":
+    def _connect(self, address: Address, bounds: "Bounds") -> "PlainSocket":
         if self._loopback is None:
             addresses, port = public_addresses(address.host, address.port), address.port
         elif is_literal(address.host):
@@ -160,7 +160,7 @@ class Transport:
             addresses, port = ["127.0.0.1"], self._loopback
         reason = ""
         for ip in addresses:
-            sock = _PlainSocket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
+            sock = PlainSocket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
             sock.bounds = bounds
             bounds.sockets.append(sock)
             try:
@@ -172,130 +172,6 @@ class Transport:
             else:
                 return sock
         raise BrokenError(f"no connection to {address.host}: {reason}")
-
-
-class _Bounds:
-    """What one exchange may still take.
-
-    Every single receive gets what is left of the time, so an answer that arrives byte by byte ends
-    with the deadline too; and while `header_room` is set, no more arrives than headers may have.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.header_room: int | None = MAX_HEADER_BYTES
-        self.sockets: list[socket.socket] = []
-        self._seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, *_: object) -> None:
-        """Close whatever was opened; urllib3 leaves a connection open that one of our errors ended."""
-        for sock in self.sockets:
-            if (number := sock.detach()) >= 0:  # `close` would leave it to those who still hold a file of it
-                socket.close(number)
-
-    def within(self, limit: float) -> float:
-        """Return the seconds that are left, `limit` at most."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise BrokenError(f"not finished after {self._seconds:g} s")
-        return min(left, limit)
-
-    def room(self, buffer: "WriteableBuffer") -> memoryview:
-        """Return the part of a buffer that may be filled."""
-        view = memoryview(buffer)
-        if self.header_room is None:
-            return view
-        if not self.header_room:
-            raise RefusedError(f"the headers have more than {MAX_HEADER_BYTES} bytes")
-        return view[: self.header_room]
-
-    def took(self, received: int) -> int:
-        """Count what arrived."""
-        if self.header_room is not None:
-            if not received:
-                raise BrokenError("the connection ended before the headers did")
-            self.header_room -= received
-        return received
-
-
-class _PlainSocket(socket.socket):
-    """A socket that receives within bounds."""
-
-    bounds: _Bounds
-
-    def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
-        view = self.bounds.room(buffer)
-        self.settimeout(self.bounds.within(SILENCE_SECONDS))
-        return self.bounds.took(super().recv_into(view, nbytes, flags))
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """The same under TLS; until its handshake is over, the timeout of the connection bounds it."""
-
-    bounds: _Bounds
-
-    def recv_into(self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0) -> int:
-        view = self.bounds.room(buffer)
-        self.settimeout(self.bounds.within(SILENCE_SECONDS))
-        return self.bounds.took(super().recv_into(view, nbytes, flags))
-
-
-class _Answer(http.client.HTTPResponse):
-    """The first answer that is not an interim one."""
-
-    def begin(self) -> None:
-        super().begin()
-        while self.status < 200:
-            self.headers = cast("http.client.HTTPMessage", None)  # or it would take them for the final ones
-            super().begin()
-
-
-class _Adapter(HTTPAdapter):
-    """requests over connections that are opened for it, and never retried."""
-
-    def __init__(self, connect: Callable[[], _PlainSocket], tls: ssl.SSLContext) -> None:
-        self._connect = connect
-        self._tls = tls
-        super().__init__(max_retries=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._tls, **options)
-        connect = self._connect
-
-        class Plain(HTTPConnection):
-            response_class = _Answer
-
-            def _new_conn(self) -> socket.socket:
-                return connect()
-
-        class Secure(HTTPSConnection):
-            response_class = _Answer
-
-            def _new_conn(self) -> socket.socket:
-                self.opened = connect()
-                return self.opened
-
-            def connect(self) -> None:
-                super().connect()
-                cast("_TlsSocket", self.sock).bounds = self.opened.bounds
-                self.opened.bounds.sockets.append(self.sock)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
 
 class _Body(io.RawIOBase):

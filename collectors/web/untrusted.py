@@ -197,6 +197,10 @@ def _zip_members(
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.is_dir() or kind not in {0, stat.S_IFREG}:
                 continue
+            if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise MalformedError(
+                    "zip archive with a rare compression"
+                )  # one that takes what memory it names
 
             def read(member: zipfile.ZipInfo = member) -> bytes:
                 nonlocal left

@@ -1,0 +1,244 @@
+"""Asking services as often as they allow, and again where that may help.
+
+What a server says of its limits holds for everybody on this machine who asks it. Tokens are known here
+alone: they go to their own host over https, and are taken out of everything that is kept or said.
+"""
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from collectors.document import UserError
+from collectors.web.pace import Pace, backoff, retry_after
+from collectors.web.transport import BrokenError, RefusedError, Reply, Transport, parse
+
+TRIES = 6
+DOWN_AFTER = 3  # addresses of a host that could not be had, one after the other
+MAX_WAIT = 3_600.0  # seconds; a service that asks for more is left for a later run
+SECONDS = 300.0  # for one exchange
+STREAM_SECONDS = 3_600.0
+_TRANSIENT = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How often a service may be asked.
+
+    Attributes:
+        interval: least seconds between the starts of two requests.
+        with_token: the same for those who send a token, where that is less.
+        bucket: a name that several hosts may share; empty for the host alone.
+        forbidden_waits: whether a 403 may be a rate limit in disguise.
+    """
+
+    interval: float
+    with_token: float | None = None
+    bucket: str = ""
+    forbidden_waits: bool = False
+
+
+POLITE = Limit(interval=1.0)
+
+
+class UnavailableError(UserError):
+    """An address that could not be had after every try; another run may have it.
+
+    Attributes:
+        retry: False where no later run can mend it: the poll of a round that is over.
+    """
+
+    def __init__(self, message: str, *, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class Polite:
+    """What one collection may ask of whom, and how often.
+
+    Attributes:
+        crawl_delays: seconds between requests that robots.txt asks for, by host; whoever reads it notes them.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        pace: Pace,
+        *,
+        limits: Mapping[str, Limit],
+        tokens: Mapping[str, str],
+        report: Callable[[float, str], None],
+    ) -> None:
+        """Bind transport and limits.
+
+        Args:
+            transport: makes one exchange.
+            pace: keeps the limits, for every process on this machine.
+            limits: by host or parent domain; others get `POLITE`.
+            tokens: bearer tokens by host.
+            report: told the seconds and the reason of every wait.
+        """
+        self.crawl_delays: dict[str, float] = {}
+        self._transport = transport
+        self._pace = pace
+        self._limits = limits
+        self._tokens = tokens
+        self._report = report
+        self._failed: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
+
+    @property
+    def user_agent(self) -> str:
+        """Who asks, and how to reach them."""
+        return self._transport.user_agent
+
+    def ask(
+        self,
+        address: str,
+        headers: Mapping[str, str],
+        *,
+        max_bytes: int,
+        wrong: Callable[[Reply], str],
+    ) -> Reply:
+        """Return an answer that lasts, after as many tries as it takes.
+
+        Args:
+            address: http or https.
+            headers: of the request.
+            max_bytes: bound on the payload.
+            wrong: why an answer cannot be right, or an empty string; a wrong one is asked for again.
+
+        Raises:
+            UnavailableError: when every try failed, or its host has been failing.
+            RefusedError: when a guard says no.
+            UserError: when the host does not accept the token.
+        """
+        host = parse(address).host
+        if self._failed[host] >= DOWN_AFTER:
+            raise UnavailableError(self.redact(f"{address}: {host} does not answer"))
+        for attempt in range(TRIES):
+            with self.turn(host):
+                try:
+                    reply = self._transport.exchange(
+                        address, self._headers(address, headers), max_bytes=max_bytes, seconds=SECONDS
+                    )
+                except BrokenError as error:
+                    down, reason, wait = True, str(error), None
+                else:
+                    reason, wait = self._trouble(host, reply.status, reply.headers, attempt)
+                    down = bool(reason)
+                    reason = reason or wrong(reply)
+                    if not reason:
+                        self._failed[host] = 0
+                        return reply
+            wait = backoff(attempt) if wait is None else wait
+            patience = f", and asks for {wait / 3600:.1f} hours of patience" if wait > MAX_WAIT else ""
+            self._hold(host, wait, reason)
+            if patience:
+                break
+        # A host that answers, though not what was asked, is not down.
+        self._failed[host] = self._failed[host] + 1 if down else 0
+        raise UnavailableError(self.redact(f"{address}: {reason}{patience}, after {attempt + 1} tries"))
+
+    @contextmanager
+    def stream(self, url: str, *, max_bytes: int) -> Iterator[BinaryIO]:
+        """Give the body of an address as a file that is read once.
+
+        Raises:
+            BrokenError: when it breaks off, or could be had later.
+            UnavailableError: when it answers with anything else but 200, or a guard refuses.
+        """
+        try:
+            host = parse(url).host
+            with (
+                self.turn(host),
+                self._transport.stream(
+                    url, self._headers(url, {}), max_bytes=max_bytes, seconds=STREAM_SECONDS
+                ) as (status, headers, body),
+            ):
+                reason, wait = self._trouble(host, status, headers, 0)
+                if reason:
+                    self._hold(host, wait or 0.0, reason)
+                    raise BrokenError(f"{url}: {reason}")
+                if status != 200:
+                    raise UnavailableError(self.redact(f"{url} answers {status}"), retry=False)
+                yield body
+        except RefusedError as error:
+            raise UnavailableError(self.redact(f"{url}: {error}"), retry=False) from error
+
+    @contextmanager
+    def turn(self, host: str) -> Iterator[None]:
+        """Run the block when a host may be asked, alone among all who ask it; at once for no host."""
+        if not host:
+            yield
+            return
+        limit = self._limit(host)
+        interval = limit.interval
+        if limit.with_token is not None and host in self._tokens:
+            interval = limit.with_token
+        interval = max(interval, self.crawl_delays.get(host, 0.0))
+        bucket = limit.bucket or host
+        with self._pace.turn(
+            bucket, interval, lambda s, why: self._report(s, self._reasons.pop(bucket, why))
+        ):
+            yield
+
+    def wait(self, attempt: int, reason: str) -> None:
+        """Wait after a failed try of something that is more than one request."""
+        seconds = backoff(attempt)
+        self._report(seconds, reason)
+        self._pace.clock.sleep(seconds)
+
+    def redact(self, text: str) -> str:
+        """Return a text without our tokens."""
+        return self.hidden(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def hidden(self, data: bytes) -> bytes:
+        """Return bytes without our tokens."""
+        for token in self._tokens.values():
+            data = _spellings(token).sub(b"[token]", data)
+        return data
+
+    def _trouble(
+        self, host: str, status: int, headers: Mapping[str, str], attempt: int
+    ) -> tuple[str, float | None]:
+        """Return why an answer is none that lasts, or an empty string, and the wait it asks for."""
+        if status == 401 and host in self._tokens:
+            # Not kept: it speaks of the token, not of the address.
+            raise UserError(f"{host} does not accept the token; correct it or unset it")
+        wait = retry_after(headers, self._pace.clock.now())
+        disguised = status == 403 and (wait is not None or self._limit(host).forbidden_waits)
+        if status in _TRANSIENT or status >= 500 or disguised:
+            # A limit that names no time wants at least a minute.
+            return f"it answers {status}", (60.0 * 2**attempt if disguised and wait is None else wait)
+        return "", None
+
+    def _hold(self, host: str, seconds: float, reason: str) -> None:
+        """Leave a host alone for a while, whoever asks it next."""
+        self._reasons[self._limit(host).bucket or host] = f"{host}: {reason}"
+        self._pace.postpone(self._limit(host).bucket or host, self._pace.clock.now() + seconds)
+
+    def _headers(self, address: str, headers: Mapping[str, str]) -> dict[str, str]:
+        parts = parse(address)
+        token = self._tokens.get(parts.host)
+        if token and parts.scheme == "https":
+            return {**headers, "Authorization": f"Bearer {token}"}
+        return dict(headers)
+
+    def _limit(self, host: str) -> Limit:
+        parent = host
+        while parent:
+            if parent in self._limits:
+                return self._limits[parent]
+            parent = parent.partition(".")[2]
+        return POLITE
+
+
+@functools.cache
+def _spellings(token: str) -> re.Pattern[bytes]:
+    """Return what a token looks like in host names and, quoted however often, in addresses."""
+    characters = (f"(?:{re.escape(c)}|%(?:25)*{ord(c):02x})" for c in token)
+    return re.compile("".join(characters).encode(), re.IGNORECASE)
