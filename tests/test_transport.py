@@ -24,7 +24,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collectors.web import sockets, transport
-from collectors.web.transport import BrokenError, RefusedError, Reply, Transport, _decoded
+from collectors.web.addresses import BrokenError, RefusedError
+from collectors.web.transport import Reply, Transport, _decoded
 from world import Answer, World, running
 
 TOKEN = "github_pat_0123456789"

@@ -28,7 +28,7 @@ import psutil
 
 from collectors.document import UserError
 from collectors.warc import AGENT
-from collectors.web.transport import BrokenError, RefusedError, public_addresses
+from collectors.web.addresses import BrokenError, RefusedError, public_addresses
 
 SECONDS = 900.0
 MAX_BYTES = 1 << 30
@@ -223,14 +223,14 @@ def _settings(address: str, loopback: str | None, user_agent: str = AGENT) -> tu
             "such as https://github.com/owner/name"
         )
     parts = urlsplit(address)
-    host, port = parts.hostname or "", parts.port or 443
     if loopback is not None:
         lines += [f'[url "http://127.0.0.1:{int(loopback)}/git/{parts.netloc}/"]']
         lines += [f"insteadOf = https://{parts.netloc}/"]
         return "\n".join(lines) + "\n", address, "http"
     try:
+        host, port = parts.hostname or "", parts.port or 443
         addresses = public_addresses(host, port)
-    except (BrokenError, RefusedError) as error:
+    except (BrokenError, RefusedError, ValueError) as error:
         raise GitError(f"{address}: {error}") from error
     pinned = ",".join(f"[{ip}]" if ":" in ip else ip for ip in addresses)
     lines += [f"curloptResolve = {host}:{port}:{pinned}"]

@@ -137,6 +137,10 @@ def _tree(listing: Listing, request: Request, fetcher: Fetcher) -> Iterator[Entr
                 yield from entries
                 below += [child.url for child in children if _recent(child.modified, request)]
         level = below
+    if set(level) - met:
+        listing.troubles.append(
+            f"{listing.url} has sitemaps below more than {MAX_DEPTH} others; list those that matter"
+        )
 
 
 def _parsed(record: Record, kind: str) -> tuple[list[Entry], list[Child]]:

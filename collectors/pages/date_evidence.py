@@ -130,6 +130,7 @@ def _unless_partial(string: str, **options: Any) -> datetime:
 
 
 _DEFAULTS = (datetime(2000, 1, 1), datetime(2003, 2, 2))  # noqa: DTZ001  naive, as dateutil wants them
+# There is no option for it: htmldate completes "March 2024" with today's day, and extraction must not know today.
 _dateutil: Callable[..., datetime] = vars(extractors)["dateutil_parse"]
 vars(extractors)["dateutil_parse"] = _unless_partial
 

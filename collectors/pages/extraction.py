@@ -80,7 +80,6 @@ class Extracted:
         text: its main text, NFC, line feeds only; empty when there is a `reason`.
         title: its headline.
         authors: names, in the page's order.
-        language: ISO 639-1, as the page declares it; empty when it does not.
         canonical: the address that it names as its own; empty when it names none.
         license_url: the licence that it links to as its own; empty when none, or when it names several.
         license_evidence: where that link was read: `json-ld`, `rel=license` or `footer`.
@@ -94,7 +93,6 @@ class Extracted:
     text: str = ""
     title: str = ""
     authors: tuple[str, ...] = ()
-    language: str = ""
     canonical: str = ""
     license_url: str = ""
     license_evidence: str = ""
@@ -152,7 +150,6 @@ def extract(page: Page, *, engine: Engine = "trafilatura") -> Extracted:
     facts: dict[str, Any] = {
         "title": _title(tree, articles),
         "authors": _authors(tree, articles),
-        "language": _language(tree, articles),
         "canonical": _canonical(tree, page.url),
         "license_url": license_url,
         "license_evidence": license_evidence,
@@ -270,18 +267,6 @@ def _authors(tree: HtmlElement, articles: Sequence[Mapping[str, Any]]) -> tuple[
     if not any(names):
         names = [_clean(name) for name in (*_meta(tree, "author"), *_meta(tree, "article:author"))]
     return tuple(dict.fromkeys(name for name in names if name and "://" not in name))[:_MAX_AUTHORS]
-
-
-def _language(tree: HtmlElement, articles: Sequence[Mapping[str, Any]]) -> str:
-    stated = [
-        tree.get("lang"),
-        tree.get("{http://www.w3.org/XML/1998/namespace}lang") or tree.get("xml:lang"),
-        *(node.get("inLanguage") for node in articles),
-        *_meta(tree, "og:locale"),
-        *_meta(tree, "content-language"),
-    ]
-    tags = (re.match(r"([A-Za-z]{2})(?:[-_]|$)", _clean(tag)) for tag in stated)
-    return next((tag[1].lower() for tag in tags if tag), "")
 
 
 def _canonical(tree: HtmlElement, url: str) -> str:

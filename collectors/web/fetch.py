@@ -25,8 +25,9 @@ from requests.utils import requote_uri
 from collectors.request import Request
 from collectors.staging import Staging
 from collectors.warc import AGENT, MAX_PAYLOAD_BYTES, Record, note
+from collectors.web.addresses import BrokenError, RefusedError, parse
 from collectors.web.polite import MAX_WAIT, TRIES, Polite, UnavailableError
-from collectors.web.transport import BrokenError, RefusedError, Reply, parse
+from collectors.web.transport import Reply
 
 if TYPE_CHECKING:
     from tqdm import tqdm

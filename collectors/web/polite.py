@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from collectors.document import UserError
+from collectors.web.addresses import BrokenError, RefusedError, parse
 from collectors.web.pace import Pace, backoff, retry_after
-from collectors.web.transport import BrokenError, RefusedError, Reply, Transport, parse
+from collectors.web.transport import Reply, Transport
 
 TRIES = 6
 DOWN_AFTER = 3  # addresses of a host that could not be had, one after the other

@@ -37,8 +37,6 @@ from collectors.web.sockets import Adapter, Bounds, PlainSocket, TlsSocket
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["BrokenError", "RefusedError", "Reply", "Transport", "parse", "public_addresses"]
-
 CONNECT_SECONDS = 15.0
 _PIECE = 32 << 10
 
