@@ -326,3 +326,23 @@ def test_an_upcoming_snapshot_is_collected_and_not_built(
     assert "is not in params.yaml" in run(capsys, "extract", "first")[2]
     params(project, {"first": SNAPSHOT})
     assert run(capsys, "collect", "first")[0] == run(capsys, "extract", "first")[0] == 0
+
+
+@pytest.mark.usefixtures("project")
+def test_ctrl_c_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the command that it names does so."""
+    kept = SOURCES["packages"].collect
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SOURCES["packages"], "collect", interrupted)
+    status, _, err = run(capsys, "collect", "first")
+    assert (status, err) == (
+        130,
+        "\ninterrupted; what was done is kept: run the same command again to go on\n",
+    )
+    monkeypatch.setattr(SOURCES["packages"], "collect", kept)
+    assert run(capsys, "collect", "first")[0] == 0

@@ -168,6 +168,23 @@ def test_robots_txt_decides(tmp_path: Path, world: World) -> None:
     assert world.paths("news.example") == []
 
 
+def test_the_same_answers_make_the_same_snapshot(tmp_path: Path, world: World) -> None:
+    """Whenever they are collected, refusals included."""
+    world.on("news.example", "/robots.txt", b"User-agent: *\nDisallow: /b")
+    world.on("news.example", "/a", Answer(status=302, headers={"Location": "http://10.0.0.1/"}))
+
+    def run(fetcher: Fetcher) -> None:
+        fetcher.get(f"{SITE}/a")
+        fetcher.get(f"{SITE}/b")
+        fetcher.get("ftp://news.example/")
+
+    for name in ("first", "second"):
+        collected(tmp_path / name, world, REQUEST, Toy(run))
+        time.sleep(1.1)
+    for file in (tmp_path / "first/raw").iterdir():
+        assert sha256_of(file) == sha256_of(tmp_path / "second/raw" / file.name)
+
+
 def test_robots_txt_is_not_asked_for_interfaces(world: World, fetcher: Fetcher) -> None:
     """Documented interfaces for programs are not crawled."""
     world.on("news.example", "/robots.txt", b"User-agent: *\nDisallow: /")

@@ -351,3 +351,17 @@ def test_a_missing_object_is_an_error(repository: Path) -> None:
     """A damaged repository is said to be one."""
     with cloned(str(repository)) as git, pytest.raises(GitError):
         contents(git, ["1" * 40], 100)
+
+
+def test_git_names_who_asks(tmp_path: Path) -> None:
+    """As git reads it back, whatever a contact holds."""
+    agent = 'freshbits/0.1 (+https://a.example/#me; "b" \\ c)'
+    settings, _, _ = _settings(ADDRESS, "1", agent)
+    (tmp_path / "gitconfig").write_text(settings)
+    said = subprocess.run(
+        ["git", "config", "--file", str(tmp_path / "gitconfig"), "http.userAgent"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == f"{agent}\n"

@@ -387,3 +387,16 @@ def test_a_wrong_setting_is_said_in_one_line(
         github.collect(request, fetcher)
     assert "\n" not in str(caught.value)
     assert not world.asked
+
+
+def test_a_repository_that_is_gone_is_no_reason_to_try_again(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snapshot is finished without it, and says so."""
+    there = repository(tmp_path / "project.git", new__py=code("new"))
+    with served(tmp_path) as (port, _):
+        monkeypatch.setenv("FRESHBITS_LOOPBACK", str(port))
+        asked = asking(repositories=["https://github.com/o/gone", there])
+        snapshot, records = collected(tmp_path / "collection", world, asked, github)
+    assert [gap.partition(": ")[0] for gap in snapshot.gaps] == ["https://github.com/o/gone"]
+    assert len(records) == 2

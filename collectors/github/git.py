@@ -208,7 +208,7 @@ def _settings(address: str, loopback: str | None, user_agent: str = AGENT) -> tu
             "[http]",
             "followRedirects = false",
             "proxy =",
-            f"userAgent = {user_agent}",
+            f"userAgent = {_quoted(user_agent)}",
             "lowSpeedLimit = 1000",
             "lowSpeedTime = 60",
         ),
@@ -235,6 +235,12 @@ def _settings(address: str, loopback: str | None, user_agent: str = AGENT) -> tu
     pinned = ",".join(f"[{ip}]" if ":" in ip else ip for ip in addresses)
     lines += [f"curloptResolve = {host}:{port}:{pinned}"]
     return "\n".join(lines) + "\n", address, "https"
+
+
+def _quoted(value: str) -> str:
+    """Return a value as git's settings hold it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _environment(folder: Path, protocol: str) -> dict[str, str]:

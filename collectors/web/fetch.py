@@ -2,13 +2,12 @@
 
 A source sees one object, the `Fetcher`. An address is fetched once in a collection and answered from
 staging ever after; robots.txt decides first; services are asked as often as they allow; what may get
-better with time is tried again; what a guard refuses is noted and not tried at all. Tokens are known
-here alone: they go to their own host, and are taken out of everything that is kept or said.
+better with time is tried again; what a guard refuses is noted and not tried at all.
 """
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -219,22 +218,24 @@ class Fetcher:
             try:
                 forbidden = self._forbidden(address) if robots else ""
                 record = (
-                    self._note(address, url, forbidden)
+                    self._note(address, url, forbidden, records)
                     if forbidden
                     else self._ask(address, url, accept, max_bytes, check, earlier)
                 )
             except RefusedError as error:
-                record = self._note(address, url, str(error))
+                record = self._note(address, url, str(error), records)
             records.append(record)
             location = record.headers.get("location", "")
             if record.status not in _REDIRECTS or not location:
                 return records
             address = _canonical(_joined(address, location))
             earlier = None
-        return [*records, self._note(address, url, f"more than {MAX_REDIRECTS} redirects")]
+        return [*records, self._note(address, url, f"more than {MAX_REDIRECTS} redirects", records)]
 
-    def _note(self, address: str, url: str, reason: str) -> Record:
-        return self._clean(note(address, self._staging.started, requested=url, refused=reason))
+    def _note(self, address: str, url: str, reason: str, before: Sequence[Record]) -> Record:
+        # It has no date of its own, and the clock's would make two equal collections differ.
+        date = before[-1].date if before else self.request.until
+        return self._clean(note(address, date, requested=url, refused=reason))
 
     def _ask(
         self,
