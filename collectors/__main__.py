@@ -151,7 +151,7 @@ def _collect(arguments: argparse.Namespace) -> None:
         except collect.OpenWindowError as error:
             if not upcoming:
                 raise UserError(f"{error}; until then its entry belongs under `upcoming`") from error
-            print(error)
+            print(json.dumps({"open": str(error)}) if arguments.json else error)
             return
     held = snapshot.read_snapshot(folder)
     for _ in snapshot.read_records(folder):

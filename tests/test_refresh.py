@@ -216,6 +216,26 @@ def test_an_older_window_that_is_collected_later_finds_its_papers(town: Path) ->
     assert all(d.duplicate and d.duplicate.id != d.id for d in dropped.values())
 
 
+def test_an_open_window_is_polled_without_an_error(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under `upcoming` a round ends well and says what it could not have; under `snapshots` it stops the pipeline."""
+    site = {**SITE, "sitemaps": ["https://town.example/none.xml"]}
+    entry = {
+        "source": "news",
+        "content": "news",
+        "sites": [site],
+        "since": "2026-10-01",
+        "until": "2027-01-01",
+    }
+    for section, status in (("upcoming", 0), ("snapshots", 2)):
+        listed = {"snapshots": {}, section: {"news-open": entry}}
+        (town / "params.yaml").write_text(yaml.safe_dump(listed))
+        assert main(["collect", "news-open"]) == status
+    out, err = capsys.readouterr()
+    assert out.startswith("round 1 of snapshot news-open is kept; its window is open until 2027-01-01")
+    assert "not had so far: https://town.example/none.xml answers 404" in out
+    assert "until then its entry belongs under `upcoming`" in err
+
+
 KILLED = """
 import sys
 import yaml
