@@ -58,4 +58,4 @@ check: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .staging models/converted $(MODEL) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .staging/models models/converted $(MODEL) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ PARAMS = Path("params.yaml")
 CORPORA = Path("corpora")
 REMOVALS = CORPORA / "removed.csv"
 STAGING = Path(".staging/raw")
+WAITING = Path(".staging/upcoming")
 
 COMMANDS = {
     "collect": "fetch the raw bytes of a snapshot, once",
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except OSError as error:
         print(
             f"error: {_line(error)}; what was done is kept: mend this and run the same command again",
@@ -132,22 +136,20 @@ def _collect(arguments: argparse.Namespace) -> None:
         raise UserError(f"collect takes the name of a snapshot in params.yaml, or all of {LOOK}")
     params = _params()
     upcoming = arguments.snapshot in _section(params, "upcoming")
+    if upcoming and arguments.snapshot in params["snapshots"]:
+        raise UserError(
+            f"snapshot {arguments.snapshot} stands under `snapshots` and under `upcoming`; remove it from one of them"
+        )
     asked = _request(arguments.snapshot, params, "upcoming" if upcoming else "snapshots")
-    folder = CORPORA / "raw" / asked.name
+    # What is upcoming stays out of corpora/, on which stages of the pipeline depend.
+    waiting, folder = WAITING / asked.name, CORPORA / "raw" / asked.name
+    if not upcoming and not folder.exists() and waiting.exists() and _answers(waiting, asked):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        waiting.replace(folder)
+    folder = waiting if upcoming else folder
     if not (folder.exists() and _answers(folder, asked)):
-        # DVC never runs what is upcoming, so that a person must have asked for it.
-        if source(asked.source).NETWORK and not upcoming and os.environ.get("FRESHBITS_NETWORK") != "1":
-            raise UserError(
-                f"snapshot {asked.name} would be scraped from the web, and what the web says today is another "
-                "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew with `make refresh`"
-            )
-        if folder.exists():
-            raise UserError(
-                f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder "
-                "first"
-            )
         try:
-            collect.collect(source(asked.source), asked, folder, STAGING)
+            _collect_new(asked, folder, upcoming=upcoming)
         except collect.OpenWindowError as error:
             if not upcoming:
                 raise UserError(f"{error}; until then its entry belongs under `upcoming`") from error
@@ -161,6 +163,21 @@ def _collect(arguments: argparse.Namespace) -> None:
         print(
             f"{asked.name} is collected; move its entry from `upcoming` to the end of `snapshots`, then `dvc repro`"
         )
+
+
+def _collect_new(asked: Request, folder: Path, *, upcoming: bool) -> None:
+    # DVC never runs what is upcoming, so that a person must have asked for it.
+    if source(asked.source).NETWORK and not upcoming and os.environ.get("FRESHBITS_NETWORK") != "1":
+        raise UserError(
+            f"snapshot {asked.name} would be scraped from the web, and what the web says today is another "
+            "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew with `make refresh`"
+        )
+    if folder.exists():
+        raise UserError(
+            f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder "
+            "first"
+        )
+    collect.collect(source(asked.source), asked, folder, STAGING)
 
 
 def _look(arguments: argparse.Namespace) -> None:
@@ -216,7 +233,7 @@ def _extract(arguments: argparse.Namespace) -> None:
         _extracted(origin.extract(snapshot.read_records(folder), asked, arguments.workers), asked)
     )
     n_documents = write_documents(_documents(asked.name), documents)
-    held = [document for document in documents if document.text and document.drop_reason not in ELSEWHERE]
+    held = [document for document in documents if document.drop_reason not in ELSEWHERE]
     write_signatures(_signatures(asked.name), sign(held, _minhash(params), arguments.workers))
     facts = {"documents": n_documents, "characters": sum(d.n_characters for d in documents)}
     _say(arguments, asked.name, facts)
@@ -306,7 +323,7 @@ def _sources(arguments: argparse.Namespace) -> None:
     print("\ndocs/sources.md explains the settings; `max_documents` and `partial` belong to every source.")
 
 
-def _needs(name: str) -> dict[str, str]:
+def _needs(name: str) -> dict[str, Any]:
     origin = SOURCES[name]
     about = (origin.__doc__ or "").partition("\n")[0]
     tokens = ", ".join(f"{token} (optional, for {host})" for host, token in origin.TOKENS.items())
@@ -325,7 +342,7 @@ def _needs(name: str) -> dict[str, str]:
         "token": tokens or "none",
         "contact": f"{collect.CONTACT}, an address that sites can reach" if origin.NETWORK else "none",
         "limits": "; ".join(limits) or "none",
-        "settings": ", ".join(f"{key}: {json.dumps(value)}" for key, value in origin.SETTINGS.items()),
+        "settings": dict(origin.SETTINGS),
     }
 
 
@@ -352,13 +369,14 @@ def _params() -> dict[str, Any]:
 def _request(name: str, params: dict[str, Any], section: str = "snapshots") -> Request:
     if name not in params[section]:
         raise UserError(
-            f"snapshot {name!r} is not in params.yaml; it lists {', '.join(map(str, params['snapshots'])) or 'none'}"
+            f"snapshot {name!r} is not under `snapshots` in params.yaml; it lists "
+            f"{', '.join(map(str, params['snapshots'])) or 'none'}"
         )
     return request(name, params[section][name])
 
 
 def _section(params: dict[str, Any], name: str) -> dict[str, Any]:
-    section = params.get(name, {})
+    section = params.get(name) or {}
     if not isinstance(section, dict):
         raise UserError(f"`{name}` in params.yaml must be a mapping, not {section!r}")
     return section

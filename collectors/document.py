@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 PRECISIONS = ("second", "minute", "day", "month")
-ELSEWHERE = frozenset({"earlier-version", "outside-window"})
-"""Reasons to drop a document that belongs to another window: it is not held against that one's snapshot."""
+ELSEWHERE = frozenset({"after-window", "earlier-version"})
+"""Reasons to drop a document that another snapshot may hold: it gets no signature, and is held against none."""
 
 
 class UserError(Exception):

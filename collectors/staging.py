@@ -67,14 +67,6 @@ class Staging:
             UserError: when another process is collecting the same snapshot, or an earlier run collected
                 under its name for another request.
         """
-        other = next(
-            (p for p in self.folder.parent.glob(f"{self.request.name}-*") if self._is_other(p)), None
-        )
-        if other:
-            raise UserError(
-                f"{other} holds what was collected for snapshot {self.request.name} when its entry asked for something "
-                "else; restore that entry, collect under another name, or remove the folder to give it up"
-            )
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files:
             lock = files.enter_context((self.folder / "lock").open("w"))
@@ -84,6 +76,7 @@ class Staging:
                 raise UserError(
                     f"snapshot {self.request.name} is being collected by another process; wait for it, or stop it first"
                 ) from error
+            self._refuse_other()
             shutil.rmtree(self.folder / "scratch", ignore_errors=True)
             # Without a buffer, which on a full disk would keep half a line and write it later.
             self._journal = files.enter_context((self.folder / "journal.jsonl").open("ab", buffering=0))
@@ -99,9 +92,17 @@ class Staging:
         """Let go of the folder; what is in it stays."""
         self._files.close()
 
-    def _is_other(self, folder: Path) -> bool:
-        own = re.fullmatch(rf"{re.escape(self.request.name)}-[0-9a-f]{{12}}", folder.name)
-        return bool(own) and folder != self.folder and (folder / "journal.jsonl").is_file()
+    def _refuse_other(self) -> None:
+        """Raise if something was collected under this name for another request."""
+        for folder in self.folder.parent.glob(f"{self.request.name}-*"):
+            own = re.fullmatch(rf"{re.escape(self.request.name)}-[0-9a-f]{{12}}", folder.name)
+            journal = folder / "journal.jsonl"
+            # The first line says when it began; what follows is worth keeping.
+            if own and folder != self.folder and journal.is_file() and journal.read_bytes().count(b"\n") > 1:
+                raise UserError(
+                    f"{folder} holds what was collected for snapshot {self.request.name} when it asked for something "
+                    "else; ask for that again, choose another name, or remove the folder to give it up"
+                )
 
     def _truncated(self, end: int | None) -> BinaryIO:
         """Open the records to write on at a position, or at their end."""

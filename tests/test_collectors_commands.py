@@ -147,7 +147,7 @@ def test_a_source_that_repeats_itself_is_refused(
 @pytest.mark.parametrize(
     ("snapshots", "message"),
     [
-        ({}, "snapshot 'first' is not in params.yaml; it lists none"),
+        ({}, "snapshot 'first' is not under `snapshots` in params.yaml; it lists none"),
         ({"first": None}, "must be a mapping with source, content, since and until"),
         (
             {"first": {**SNAPSHOT, "source": "web"}},
@@ -162,7 +162,10 @@ def test_a_source_that_repeats_itself_is_refused(
         ({"first": {**SNAPSHOT, "distributions": {"a", "b"}}}, "has a setting that is no text"),
         ({"first": {**SNAPSHOT, "share": float("nan")}}, "has a setting that is no text"),
         ({"first": {**SNAPSHOT, "distributions": ALIASES}}, "has a setting that is no text"),
-        ({2026: SNAPSHOT, "other": SNAPSHOT}, "snapshot 'first' is not in params.yaml; it lists 2026, other"),
+        (
+            {2026: SNAPSHOT, "other": SNAPSHOT},
+            "snapshot 'first' is not under `snapshots` in params.yaml; it lists 2026, other",
+        ),
     ],
 )
 def test_a_wrong_entry_is_one_line(
@@ -316,15 +319,19 @@ def test_what_is_removed_is_not_looked_at(project: Path, capsys: pytest.CaptureF
 
 
 def test_an_upcoming_snapshot_is_collected_and_not_built(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its entry is moved when it is complete; until then no stage of the pipeline knows it."""
     params(project, {}, upcoming={"first": SNAPSHOT})
     status, out, _ = run(capsys, "collect", "first")
     assert status == 0
     assert "move its entry from `upcoming` to the end of `snapshots`" in out
-    assert "is not in params.yaml" in run(capsys, "extract", "first")[2]
-    params(project, {"first": SNAPSHOT})
+    assert "is not under `snapshots`" in run(capsys, "extract", "first")[2]
+    assert not (project / "corpora").exists()
+    params(project, {"first": SNAPSHOT}, upcoming={"first": SNAPSHOT})
+    assert "stands under `snapshots` and under `upcoming`" in run(capsys, "collect", "first")[2]
+    params(project, {"first": SNAPSHOT}, upcoming=None)
+    monkeypatch.setattr(SOURCES["packages"], "collect", lambda *_: pytest.fail("collected again"))
     assert run(capsys, "collect", "first")[0] == run(capsys, "extract", "first")[0] == 0
 
 

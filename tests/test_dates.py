@@ -208,9 +208,9 @@ def test_future_dates_are_rejected() -> None:
 def test_the_window_is_half_open() -> None:
     """Its start belongs to it, its end does not."""
     assert verdict(("feed", "2026-11-01")).reason == ""
-    assert verdict(("feed", "2026-10-31T23:59:59Z")).reason == "outside-window"
+    assert verdict(("feed", "2026-10-31T23:59:59Z")).reason == "before-window"
     evidence = [DateEvidence(kind="feed", value="2026-11-14T12:00:00Z")]
-    assert judge(evidence, fetched=FETCHED, since=SINCE, until=NOON).reason == "outside-window"
+    assert judge(evidence, fetched=FETCHED, since=SINCE, until=NOON).reason == "after-window"
     assert judge(evidence, fetched=FETCHED, since=NOON, until=UNTIL) == accepted(NOON)
 
 

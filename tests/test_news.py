@@ -127,7 +127,7 @@ def test_an_article_of_a_feed_is_a_document_with_its_proof(tmp_path: Path, world
     assert document.fetched == document.first_seen == datetime(2026, 11, 2, 12, tzinfo=UTC)
     assert document.extractor.startswith("news/1 trafilatura/")
     assert document.metadata["site"] == HOST
-    assert old.drop_reason == "outside-window"
+    assert old.drop_reason == "before-window"
     assert gaps == ()
 
 
@@ -229,7 +229,7 @@ def test_only_what_may_be_of_the_window_is_fetched(tmp_path: Path, world: World)
     assert world.paths(HOST) == ["/feed.xml", "/old", "/a", "/undated"]
     assert world.paths("elsewhere.example") == []
     reasons = {d.url.rpartition("/")[2]: d.drop_reason for d in documents}
-    assert reasons == {"a": "", "old": "outside-window", "undated": "no-date-evidence"}
+    assert reasons == {"a": "", "old": "before-window", "undated": "no-date-evidence"}
 
 
 def test_what_robots_or_a_guard_forbids_is_left(tmp_path: Path, world: World) -> None:

@@ -253,7 +253,7 @@ def test_a_changed_request_is_not_mixed_in(tmp_path: Path) -> None:
         log.once("page", lambda: [page(1)])
     fields = {name: getattr(REQUEST, name) for name in REQUEST.__dataclass_fields__}
     changed = Staging(tmp_path / "staging", Request(**{**fields, "settings": {}}), "test/1")
-    with pytest.raises(UserError, match="when its entry asked for something else; restore that entry"):
+    with pytest.raises(UserError, match="when it asked for something else; ask for that again"):
         changed.__enter__()
     assert (log.folder / "journal.jsonl").is_file()
     with Staging(tmp_path / "staging", Request(**{**fields, "partial": True}), "test/2") as same:

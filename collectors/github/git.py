@@ -36,7 +36,8 @@ MAX_MEMORY = 2 << 30
 _POLL = 0.2  # seconds between looks at disk and processes
 _PROCESSES = 50
 _NO_MEMORY = re.compile("out of memory|cannot allocate", re.IGNORECASE)
-_GONE = re.compile("not found|could not read Username|Authentication failed")
+OLDEST = (2, 37)  # the first with http.curloptResolve
+_GONE = re.compile("repository '.*' not found|could not read Username|Authentication failed")
 _ADDRESS = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9_.~+-]+)+/?")
 
 
@@ -85,6 +86,23 @@ class Git:
             TooLargeError: when disk or memory went beyond its bound.
         """
         return _run(self, ["git", "--git-dir=repository", *arguments], lines)
+
+
+def require() -> None:
+    """Raise unless there is a git that can pin the address of a host.
+
+    Raises:
+        UserError: when git is missing or too old.
+    """
+    try:
+        said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        said = ""
+    version = re.search(r"(\d+)\.(\d+)", said)
+    if not version or (int(version[1]), int(version[2])) < OLDEST:
+        raise UserError(
+            f"source github needs git {'.'.join(map(str, OLDEST))} or later, not {said.strip() or 'none'!r}; install it"
+        )
 
 
 @contextmanager

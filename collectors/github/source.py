@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from collectors.document import Document, RawRecord, UserError
-from collectors.github.git import GitError, GoneError
+from collectors.github.git import GitError, GoneError, require
 from collectors.github.records import Repository, documents, repository_records
 from collectors.github.rules import repositories_sharing
 from collectors.github.search import Part, search
@@ -84,6 +84,7 @@ def collect(request: Request, fetcher: Fetcher) -> None:
         UserError: when a setting is wrong.
     """
     settings = _settings(request)
+    require()
     repositories = (
         [_named(entry) for entry in settings["repositories"]]
         if settings["repositories"]

@@ -62,7 +62,8 @@ class Verdict:
         published: UTC, the start of the period that `precision` names; None when nothing is proven.
         precision: `second`, `minute` or `day`; empty when nothing is proven.
         reason: empty when the date is accepted, else one of `no-date-evidence`, `single-date-evidence`,
-            `dates-disagree`, `earlier-date`, `day-month-swap`, `future-date`, `outside-window`.
+            `dates-disagree`, `earlier-date`, `day-month-swap`, `future-date`, `before-window`,
+            `after-window`.
     """
 
     published: datetime | None
@@ -186,8 +187,10 @@ def judge(
         (moment for _, moment in agreeing if moment.precision != "month"),
         key=lambda moment: (moment.precision == "day", moment.stated, moment.precision),
     )
-    if not since <= published.stated < until:
-        return _rejected("outside-window")
+    if published.stated < since:
+        return _rejected("before-window")
+    if published.stated >= until:
+        return _rejected("after-window")
     return Verdict(published=published.stated, precision=published.precision, reason="")
 
 

@@ -291,7 +291,7 @@ class Fetcher:
                 stated = Protego.parse(answer.payload.decode("utf-8", "replace"))
                 self._robots[root] = stated
                 delay = float(stated.crawl_delay(AGENT) or 0)
-                self._polite.crawl_delays[parse(root).host] = min(delay, MAX_WAIT)
+                self._polite.crawl_delay(parse(root).host, min(delay, MAX_WAIT))
             elif answer.status:
                 self._robots[root] = Protego.parse("")  # there are no rules
             else:

@@ -147,6 +147,10 @@ class Pace:
             now = self.clock.now()
             _rewrite(file, now, max(until, _promise(file.read(), now)))
 
+    def quiet(self, bucket: str) -> float:
+        """Return for how many seconds more a bucket is to be left alone."""
+        return max(0.0, self._quiet_until(bucket) - self.clock.now())
+
     def _quiet_until(self, bucket: str) -> float:
         """Return until when a bucket is to be left alone, in seconds since the epoch."""
         with self._locked(bucket, "quiet") as file:

@@ -1,6 +1,6 @@
 """Asking services as often as they allow, and again where that may help.
 
-What a server says of its limits holds for everybody on this machine who asks it. Tokens are known here
+A server that asks to be left alone is left alone by everybody on this machine. Tokens are known here
 alone: they go to their own host over https, and are taken out of everything that is kept or said.
 """
 
@@ -20,6 +20,7 @@ from collectors.web.transport import Reply, Transport
 TRIES = 6
 DOWN_AFTER = 3  # addresses of a host that could not be had, one after the other
 MAX_WAIT = 3_600.0  # seconds; a service that asks for more is left for a later run
+LONGEST_PROMISE = 86_400.0  # seconds; whatever a server asks for, it is asked again after a day
 SECONDS = 300.0  # for one exchange
 STREAM_SECONDS = 3_600.0
 _TRANSIENT = frozenset({408, 425, 429})
@@ -58,11 +59,7 @@ class UnavailableError(UserError):
 
 
 class Polite:
-    """What one collection may ask of whom, and how often.
-
-    Attributes:
-        crawl_delays: seconds between requests that robots.txt asks for, by host; whoever reads it notes them.
-    """
+    """What one collection may ask of whom, and how often."""
 
     def __init__(
         self,
@@ -82,7 +79,6 @@ class Polite:
             tokens: bearer tokens by host.
             report: told the seconds and the reason of every wait.
         """
-        self.crawl_delays: dict[str, float] = {}
         self._transport = transport
         self._pace = pace
         self._limits = limits
@@ -90,6 +86,7 @@ class Polite:
         self._report = report
         self._failed: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
+        self._crawl_delays: dict[str, float] = {}
 
     @property
     def user_agent(self) -> str:
@@ -118,8 +115,7 @@ class Polite:
             UserError: when the host does not accept the token.
         """
         host = parse(address).host
-        if self._failed[host] >= DOWN_AFTER:
-            raise UnavailableError(self.redact(f"{address}: {host} does not answer"))
+        self._refuse_down(host, address)
         for attempt in range(TRIES):
             with self.turn(host):
                 try:
@@ -135,13 +131,13 @@ class Polite:
                     if not reason:
                         self._failed[host] = 0
                         return reply
-            wait = backoff(attempt) if wait is None else wait
-            patience = f", and asks for {wait / 3600:.1f} hours of patience" if wait > MAX_WAIT else ""
-            self._hold(host, wait, reason)
-            if patience:
+            self._hold(host, max(wait or 0.0, backoff(attempt)), reason)
+            if (wait or 0.0) > MAX_WAIT:
                 break
         # A host that answers, though not what was asked, is not down.
         self._failed[host] = self._failed[host] + 1 if down else 0
+        hours = (wait or 0.0) / 3600
+        patience = f", and asks for {hours:.1f} hours of patience" if hours * 3600 > MAX_WAIT else ""
         raise UnavailableError(self.redact(f"{address}: {reason}{patience}, after {attempt + 1} tries"))
 
     @contextmanager
@@ -154,25 +150,43 @@ class Polite:
         """
         try:
             host = parse(url).host
+            self._refuse_down(host, url)
             with (
                 self.turn(host),
                 self._transport.stream(
                     url, self._headers(url, {}), max_bytes=max_bytes, seconds=STREAM_SECONDS
                 ) as (status, headers, body),
             ):
-                reason, wait = self._trouble(host, status, headers, 0)
-                if reason:
-                    self._hold(host, wait or 0.0, reason)
-                    raise BrokenError(f"{url}: {reason}")
-                if status != 200:
-                    raise UnavailableError(self.redact(f"{url} answers {status}"), retry=False)
+                self._accept(url, status, headers)
                 yield body
+                self._failed[host] = 0
+        except BrokenError:
+            self._failed[host] += 1
+            raise
         except RefusedError as error:
             raise UnavailableError(self.redact(f"{url}: {error}"), retry=False) from error
 
+    def _accept(self, url: str, status: int, headers: Mapping[str, str]) -> None:
+        """Raise unless what is streamed is what was asked for."""
+        host = parse(url).host
+        reason, wait = self._trouble(host, status, headers, 0)
+        if reason:
+            self._hold(host, wait or 0.0, reason)
+            raise BrokenError(f"{url}: {reason}")
+        if status != 200:
+            raise UnavailableError(self.redact(f"{url} answers {status}"), retry=False)
+
+    def _refuse_down(self, host: str, address: str) -> None:
+        if self._failed[host] >= DOWN_AFTER:
+            raise UnavailableError(self.redact(f"{address}: {host} does not answer"))
+
     @contextmanager
     def turn(self, host: str) -> Iterator[None]:
-        """Run the block when a host may be asked, alone among all who ask it; at once for no host."""
+        """Run the block when a host may be asked, alone among all who ask it; at once for no host.
+
+        Raises:
+            UnavailableError: when it asked to be left alone for longer than anybody waits.
+        """
         if not host:
             yield
             return
@@ -180,12 +194,18 @@ class Polite:
         interval = limit.interval
         if limit.with_token is not None and host in self._tokens:
             interval = limit.with_token
-        interval = max(interval, self.crawl_delays.get(host, 0.0))
+        interval = max(interval, self._crawl_delays.get(host, 0.0))
         bucket = limit.bucket or host
+        if (quiet := self._pace.quiet(bucket)) > MAX_WAIT:
+            raise UnavailableError(f"{host} asked to be left alone for {quiet / 3600:.1f} hours more")
         with self._pace.turn(
             bucket, interval, lambda s, why: self._report(s, self._reasons.pop(bucket, why))
         ):
             yield
+
+    def crawl_delay(self, host: str, seconds: float) -> None:
+        """Note the time between requests that a robots.txt of a host asks for; the longest one counts."""
+        self._crawl_delays[host] = max(seconds, self._crawl_delays.get(host, 0.0))
 
     def wait(self, attempt: int, reason: str) -> None:
         """Wait after a failed try of something that is more than one request."""
@@ -220,7 +240,8 @@ class Polite:
     def _hold(self, host: str, seconds: float, reason: str) -> None:
         """Leave a host alone for a while, whoever asks it next."""
         self._reasons[self._limit(host).bucket or host] = f"{host}: {reason}"
-        self._pace.postpone(self._limit(host).bucket or host, self._pace.clock.now() + seconds)
+        until = self._pace.clock.now() + min(seconds, LONGEST_PROMISE)
+        self._pace.postpone(self._limit(host).bucket or host, until)
 
     def _headers(self, address: str, headers: Mapping[str, str]) -> dict[str, str]:
         parts = parse(address)
