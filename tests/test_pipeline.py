@@ -50,9 +50,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("collectors", "evaluate", ".dvc"):
         ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ("dvc.yaml", "params.yaml", ".gitignore"):
+    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
     (folder / "corpora").mkdir()
+    for name in (".gitignore", "removed.csv"):
+        shutil.copy(ROOT / "corpora" / name, folder / "corpora")
     save_model(folder / "models" / "tiny", transformers.LlamaConfig(**WIDE))
 
     def shrink(params: dict[str, Any]) -> None:

@@ -208,8 +208,10 @@ def test_workers_that_cannot_start_are_one_line() -> None:
 
 
 COMMAND = """
+import signal
 import test_worker
 from collectors.pages.worker import run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background without it
 for result in run(test_worker.work, [["return", 1], *[["loop"]] * 4], workers=2):
     print(result.value, flush=True)
 """
