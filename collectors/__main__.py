@@ -147,7 +147,10 @@ def _collect(arguments: argparse.Namespace) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         waiting.replace(folder)
     folder = waiting if upcoming else folder
-    if not (folder.exists() and _answers(folder, asked)):
+    if folder.exists() and _answers(folder, asked):
+        for _ in snapshot.read_records(folder):
+            pass  # a snapshot that stays must be whole
+    else:
         try:
             _collect_new(asked, folder, upcoming=upcoming)
         except collect.OpenWindowError as error:
@@ -156,8 +159,6 @@ def _collect(arguments: argparse.Namespace) -> None:
             print(json.dumps({"open": str(error)}) if arguments.json else error)
             return
     held = snapshot.read_snapshot(folder)
-    for _ in snapshot.read_records(folder):
-        pass  # a snapshot that stays must be whole
     _say(arguments, asked.name, {"records": held.n_records, "bytes": held.n_bytes, "gaps": list(held.gaps)})
     if upcoming and not arguments.json:
         print(
@@ -171,11 +172,6 @@ def _collect_new(asked: Request, folder: Path, *, upcoming: bool) -> None:
         raise UserError(
             f"snapshot {asked.name} would be scraped from the web, and what the web says today is another "
             "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew with `make refresh`"
-        )
-    if folder.exists():
-        raise UserError(
-            f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder "
-            "first"
         )
     collect.collect(source(asked.source), asked, folder, STAGING)
 
@@ -197,7 +193,7 @@ def _look(arguments: argparse.Namespace) -> None:
     elif not _answers(raw, asked):
         raise UserError(f"{raw} holds another collection; choose another folder for -o")
     gaps = snapshot.read_snapshot(raw).gaps
-    documents = list(_extracted(origin.extract(snapshot.read_records(raw), asked, arguments.workers), asked))
+    documents = _extracted(raw, asked, arguments.workers)
     documents = list(build.remove(documents, build.read_removals(REMOVALS)))
     facts = build.write_corpus(folder, asked, documents, gaps)
     if not arguments.json:
@@ -228,10 +224,7 @@ def _extract(arguments: argparse.Namespace) -> None:
             f"snapshot {folder} answers another request than params.yaml makes; snapshots are never rewritten: give "
             "the changed one a new name"
         )
-    origin = source(asked.source)
-    documents = list(
-        _extracted(origin.extract(snapshot.read_records(folder), asked, arguments.workers), asked)
-    )
+    documents = _extracted(folder, asked, arguments.workers)
     n_documents = write_documents(_documents(asked.name), documents)
     held = [document for document in documents if document.drop_reason not in ELSEWHERE]
     write_signatures(_signatures(asked.name), sign(held, _minhash(params), arguments.workers))
@@ -239,16 +232,15 @@ def _extract(arguments: argparse.Namespace) -> None:
     _say(arguments, asked.name, facts)
 
 
-def _extracted(documents: Iterable[Document], asked: Request) -> Iterator[Document]:
-    """Yield a source's documents, each of which a snapshot holds once."""
-    seen: Counter[str] = Counter()
-    for document in documents:
-        seen[document.native_id] += 1
-        if seen[document.native_id] > 1:
-            raise UserError(
-                f"source {asked.source} gives {document.native_id} twice; a snapshot holds each document once"
-            )
-        yield document
+def _extracted(raw: Path, asked: Request, workers: int) -> list[Document]:
+    """Return the documents of a raw snapshot, which holds each once."""
+    documents = list(source(asked.source).extract(snapshot.read_records(raw), asked, workers))
+    repeated = [native_id for native_id, n in Counter(d.native_id for d in documents).items() if n > 1]
+    if repeated:
+        raise UserError(
+            f"source {asked.source} gives {repeated[0]} twice; a snapshot holds each document once"
+        )
+    return documents
 
 
 def _answers(folder: Path, asked: Request) -> bool:

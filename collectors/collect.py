@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from collectors.document import UserError
 from collectors.request import Request
-from collectors.snapshot import Snapshot
+from collectors.snapshot import Snapshot, refuse_existing
 from collectors.source import Source
 from collectors.staging import Staging
 from collectors.warc import AGENT
@@ -54,9 +54,11 @@ def collect(
 
     Raises:
         OpenWindowError: when a round is done, and the window is not over.
-        UserError: when something is missing, when the window is not over, or when addresses could not
-            be had. What was collected stays in staging, and the same command goes on from there.
+        UserError: when the folder exists, when something is missing, when the window is not over, or
+            when addresses could not be had. What was collected stays in staging, and the same command
+            goes on from there.
     """
+    refuse_existing(folder)
     clock = clock or SystemClock()
     ended = datetime.fromtimestamp(clock.now(), UTC) >= request.until
     if source.NETWORK and not source.POLLS and not ended:

@@ -44,6 +44,14 @@ class Snapshot:
     gaps: tuple[str, ...] = ()
 
 
+def refuse_existing(folder: Path) -> None:
+    """Raise if there is a snapshot in the place of one that is to be made."""
+    if folder.exists():
+        raise UserError(
+            f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder first"
+        )
+
+
 def write_manifest(folder: Path, snapshot: Snapshot) -> None:
     """Write `snapshot.json`, the last file of a snapshot that is being made."""
     facts = {"format": FORMAT, "complete": not snapshot.gaps, **asdict(snapshot)}

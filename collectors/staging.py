@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Self
 
 from collectors.document import UserError, sha256_of
 from collectors.request import Request
-from collectors.snapshot import Snapshot, read_member, write_manifest
+from collectors.snapshot import Snapshot, read_member, refuse_existing, write_manifest
 from collectors.warc import Record, members
 
 SHARD_BYTES = 256 << 20
@@ -242,11 +242,7 @@ class Staging:
         Raises:
             UserError: when the folder exists, or the source gave nothing.
         """
-        if folder.exists():
-            raise UserError(
-                f"snapshot {folder} exists and is never rewritten; collect under another name, or remove the folder "
-                "first"
-            )
+        refuse_existing(folder)
         entries = [entry for key in self._order for entry in self._steps[key].entries]
         if not entries:
             raise UserError(

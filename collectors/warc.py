@@ -59,6 +59,11 @@ class Record:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def utc_second(moment: datetime) -> datetime:
+    """Return a moment in UTC and whole seconds, as WARC dates have it; one without a zone is in UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+
+
 def members(record: Record) -> list[tuple[str, bytes, bytes]]:
     """Return the WARC records that hold a record: type, gzip member and payload of each.
 
@@ -100,7 +105,7 @@ def _phrase(status: int) -> str:
 
 
 def _member(record: Record, kind: str, payload: bytes, http: StatusAndHeaders | None = None) -> bytes:
-    moment = record.date.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    moment = utc_second(record.date).isoformat().replace("+00:00", "Z")
     head = http.to_ascii_bytes() if http else b""
     digest = sha256(payload).hexdigest()
     # Resources have been named by address, date and digest since before there were other kinds.

@@ -22,6 +22,14 @@ from world import World
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_PREFIX = Prefix(kind="none", token=None)
+REQUEST = Request(
+    name="test-2026-09",
+    source="test",
+    content="prose",
+    since=datetime(2026, 9, 1, tzinfo=UTC),
+    until=datetime(2026, 10, 1, tzinfo=UTC),
+    settings={"pages": 3},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

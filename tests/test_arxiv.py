@@ -3,7 +3,6 @@
 import gzip
 import io
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -20,7 +19,7 @@ from collectors.document import DateEvidence, Document, RawRecord, UserError
 from collectors.request import Request
 from collectors.source import Source
 from samples import InstantClock, collected
-from world import Answer, Asked, World, running
+from world import Answer, Asked, World
 
 SOURCE: Source = arxiv
 PROSE = "Every sentence of this paper was written for a test, and none of them is about anything else. "
@@ -176,13 +175,6 @@ class Arxiv:
             'xmlns:opensearch="http://a9.com/-/spec/opensearch/1.1/">'
             f"<opensearch:totalResults>{total}</opensearch:totalResults>{entries}</feed>"
         )
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    """An empty world."""
-    with running() as running_world:
-        yield running_world
 
 
 def run(

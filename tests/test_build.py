@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import datasets
@@ -16,17 +15,8 @@ import yaml
 
 from collectors.build import read_removals, remove, write_corpus
 from collectors.document import DateEvidence, FilterResult, Match, UserError, read_documents, sha256_of
-from collectors.request import Request
-from samples import ROOT, make_document
+from samples import REQUEST, ROOT, make_document
 
-REQUEST = Request(
-    name="test-2026-09",
-    source="test",
-    content="prose",
-    since=datetime(2026, 9, 1, tzinfo=UTC),
-    until=datetime(2026, 10, 1, tzinfo=UTC),
-    settings={},
-)
 DOCUMENTS = [
     make_document("the first text", 1),
     make_document("the second text, żółw", 2, license="Apache-2.0"),

@@ -6,12 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_build import REQUEST
 
 from collectors.build import write_corpus
 from collectors.document import UserError
 from evaluate.corpus import built_corpus, folder, text_file
-from samples import make_document
+from samples import REQUEST, make_document
 
 
 def test_a_text_file_is_one_document(tmp_path: Path) -> None:

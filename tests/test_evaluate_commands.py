@@ -10,13 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import transformers
 import yaml
-from test_build import REQUEST
 from test_transformers_model import WIDE, save_model
 
 from collectors.build import write_corpus
 from evaluate import scores
 from evaluate.__main__ import COMMANDS, main
-from samples import make_document
+from samples import REQUEST, make_document
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then some — żółw.\n" * 5
 

@@ -106,7 +106,7 @@ def test_files_choose_a_part_of_a_large_distribution(tmp_path: Path) -> None:
     assert [d.title for d in documents(tmp_path, request("code", some))] == ["moss/grow.py"]
     none = {"Moss.Tools": {"version": "1.0", "published": "2026-09", "files": ["lichen/*.py"]}}
     with pytest.raises(UserError, match="no .py file of Moss.Tools 1.0 matches lichen"):
-        documents(tmp_path, request("code", none))
+        documents(tmp_path / "none", request("code", none))
 
 
 @pytest.mark.usefixtures("site")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from test_build import REQUEST
 
 from collectors.build import write_corpus
 from collectors.document import UserError
@@ -16,7 +15,7 @@ from evaluate.corpus import Corpus, built_corpus
 from evaluate.model import Likelihood
 from evaluate.scores import ModelEntry, Scored
 from evaluate.windows import ScoringProtocol
-from samples import make_document
+from samples import REQUEST, make_document
 
 ENTRY = ModelEntry(slug="tiny", backend="transformers", name="org/tiny", options={"source": "x"})
 ROWS = [

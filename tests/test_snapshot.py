@@ -12,19 +12,11 @@ from warcio.archiveiterator import ArchiveIterator
 
 from collectors import warc
 from collectors.document import UserError, sha256_of
-from collectors.request import Request
 from collectors.snapshot import read_records, read_snapshot
 from collectors.staging import Staging
 from collectors.warc import Record, note
+from samples import REQUEST
 
-REQUEST = Request(
-    name="test-2026-09",
-    source="test",
-    content="prose",
-    since=datetime(2026, 9, 1, tzinfo=UTC),
-    until=datetime(2026, 10, 1, tzinfo=UTC),
-    settings={"pages": 3},
-)
 RECORDS = [
     Record(
         uri=f"test:page/{i}",

@@ -24,15 +24,7 @@ from collectors.request import Request
 from collectors.snapshot import read_records, read_snapshot
 from collectors.staging import Staging
 from collectors.warc import Record
-
-REQUEST = Request(
-    name="test-2026-09",
-    source="test",
-    content="prose",
-    since=datetime(2026, 9, 1, tzinfo=UTC),
-    until=datetime(2026, 10, 1, tzinfo=UTC),
-    settings={"pages": 3},
-)
+from samples import REQUEST
 
 
 def page(number: int) -> Record:

@@ -26,17 +26,10 @@ from hypothesis import strategies as st
 from collectors.web import sockets, transport
 from collectors.web.addresses import BrokenError, RefusedError
 from collectors.web.transport import Reply, Transport, _decoded
-from world import Answer, World, running
+from world import Answer, World
 
 TOKEN = "github_pat_0123456789"
 URL = "https://example.org/page"
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    """A loopback server for the test."""
-    with running() as world:
-        yield world
 
 
 @contextmanager

@@ -7,14 +7,14 @@ middle of a result, totals change between pages, and resumption tokens expire ev
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from collectors.document import DateEvidence, UserError
 from collectors.request import Request
-from collectors.warc import Record
+from collectors.warc import Record, utc_second
 from collectors.web.fetch import Fetcher
 from collectors.web.polite import UnavailableError
 from collectors.web.untrusted import UntrustedError, xml
@@ -266,7 +266,7 @@ def _raw_paper(identifier: str, raw: Any, datestamp: str) -> Paper:
     if not re.fullmatch(_ID, identifier):
         raise ValueError(identifier)
     stated = {int(v.get("version", "v0")[1:]): _text(v, f"{_RAW}date") for v in raw.findall(f"{_RAW}version")}
-    versions = {number: _utc(parsedate_to_datetime(value)) for number, value in stated.items()}
+    versions = {number: utc_second(parsedate_to_datetime(value)) for number, value in stated.items()}
     names = ("title", "authors", "abstract", "categories", "doi", "comments")
     facts = {name: _text(raw, f"{_RAW}{name}") for name in names}
     return Paper(
@@ -309,10 +309,10 @@ def _entry_paper(match: re.Match[str] | None, entry: Any) -> Paper:
         raise ValueError("no address of a paper")
     n_versions = int(match[2])
     published, updated = _text(entry, f"{_FEED}published"), _text(entry, f"{_FEED}updated")
-    latest = (_utc(datetime.fromisoformat(updated)),) if n_versions > 1 else ()
+    latest = (utc_second(datetime.fromisoformat(updated)),) if n_versions > 1 else ()
     return Paper(
         id=match[1],
-        published=_utc(datetime.fromisoformat(published)),
+        published=utc_second(datetime.fromisoformat(published)),
         later=latest,
         n_versions=n_versions,
         evidence=(DateEvidence(kind="arxiv-v1", value=published),),
@@ -326,10 +326,6 @@ def _entry_paper(match: re.Match[str] | None, entry: Any) -> Paper:
             "journal": _text(entry, f"{_ARXIV}journal_ref"),
         },
     )
-
-
-def _utc(moment: datetime) -> datetime:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
 
 
 def _text(element: Any, path: str) -> str:

@@ -19,8 +19,8 @@ from warcio.exceptions import ArchiveLoadFailed
 
 from collectors.news.feeds import site_of
 from collectors.request import Request
-from collectors.warc import Record
-from collectors.web.fetch import KEPT_HEADERS, Fetcher
+from collectors.warc import Record, utc_second
+from collectors.web.fetch import KEPT_HEADERS, Fetcher, kept_headers
 from collectors.web.polite import UnavailableError
 from collectors.web.untrusted import UntrustedError, members
 
@@ -149,19 +149,19 @@ def _page(record: Any, hosts: Sequence[str]) -> Record | None:
     if payload is None:
         return None
     try:
-        date = datetime.fromisoformat(record.rec_headers.get_header("WARC-Date") or "")
-    except ValueError:
+        date = utc_second(datetime.fromisoformat(record.rec_headers.get_header("WARC-Date") or ""))
+    except (ValueError, OverflowError):
         return None
-    headers = {name: http.get_header(name) or "" for name in KEPT_HEADERS}
+    headers = kept_headers({name: value for name in KEPT_HEADERS if (value := http.get_header(name))})
     return Record(
         uri=url,
-        date=date.replace(microsecond=0, tzinfo=date.tzinfo or UTC).astimezone(UTC),
-        media_type=_ascii(media_type),
+        date=date,
+        media_type=headers["content-type"],
         payload=payload,
         kind="response",
         requested=url,
         status=200,
-        headers={name: _ascii(value) for name, value in headers.items() if value},
+        headers=headers,
     )
 
 
@@ -174,7 +174,3 @@ def _content(stream: Any) -> bytes | None:
         if size > MAX_PAGE_BYTES:
             return None
     return b"".join(pieces)
-
-
-def _ascii(value: str) -> str:
-    return value.encode("ascii", "backslashreplace").decode()

@@ -15,11 +15,11 @@ from itertools import zip_longest
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.licenses import InvalidLicenseExpression
 
 from collectors.document import Document, RawRecord, UserError, document
 from collectors.language import detect
-from collectors.licenses import OPEN_CONTENT, satisfied, spdx_of_url
+from collectors.licenses import OPEN_CONTENT, canonical, satisfied, spdx_of_url
 from collectors.news import cc_news
 from collectors.news.boilerplate import frequent, strip
 from collectors.news.feeds import Entry, identity, site_of
@@ -303,7 +303,7 @@ def _site(entry: Any, request: Request) -> _Site:
     if not lists and not entry.get("cc_news"):
         raise UserError(f"{where} gives nothing to read; give it feeds, sitemaps or `cc_news: true`")
     try:
-        license_ = str(canonicalize_license_expression(entry["license"])) if "license" in entry else ""
+        license_ = canonical(entry["license"]) if "license" in entry else ""
     except InvalidLicenseExpression as error:
         raise UserError(
             f"{where} has license {entry['license']!r}, which is no SPDX expression; write one such as CC-BY-4.0"

@@ -7,10 +7,10 @@ better with time is tried again; what a guard refuses is noted and not tried at 
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from string import punctuation
@@ -23,7 +23,7 @@ from requests.utils import requote_uri
 
 from collectors.request import Request
 from collectors.staging import Staging
-from collectors.warc import AGENT, MAX_PAYLOAD_BYTES, Record, note
+from collectors.warc import AGENT, MAX_PAYLOAD_BYTES, Record, note, utc_second
 from collectors.web.addresses import BrokenError, RefusedError, parse
 from collectors.web.polite import MAX_WAIT, TRIES, Polite, UnavailableError
 from collectors.web.transport import Reply
@@ -251,19 +251,15 @@ class Fetcher:
             validators = (("etag", "If-None-Match"), ("last-modified", "If-Modified-Since"))
             headers |= {asks: earlier.headers[has] for has, asks in validators if has in earlier.headers}
 
-        def wrong(reply: Reply) -> str:
+        def read(reply: Reply) -> tuple[Record, str]:
             self._bar.update()
-            return check(self._record(address, requested, reply)) if check and reply.status == 200 else ""
+            record = self._record(address, requested, reply)
+            return record, check(record) if check and record.status == 200 else ""
 
-        reply = self._polite.ask(address, headers, max_bytes=max_bytes, wrong=wrong)
-        return self._record(address, requested, reply)
+        return self._polite.ask(address, headers, max_bytes=max_bytes, read=read)
 
     def _record(self, address: str, requested: str, reply: Reply) -> Record:
-        headers = {
-            name: reply.headers[name].encode("ascii", "backslashreplace").decode()
-            for name in KEPT_HEADERS
-            if name in reply.headers
-        }
+        headers = kept_headers(reply.headers)
         revisit = reply.status == 304
         return self._clean(
             Record(
@@ -329,6 +325,15 @@ class Fetcher:
         )
 
 
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those headers of a response, by lower-case name, that are kept, in ASCII."""
+    return {
+        name: headers[name].encode("ascii", "backslashreplace").decode()
+        for name in KEPT_HEADERS
+        if name in headers
+    }
+
+
 def _canonical(url: str) -> str:
     """Return an address without its fragment, quoted where it must be."""
     url = re.sub(r"[\t\r\n]", "", url.strip())
@@ -355,9 +360,6 @@ def _storable(url: str) -> str:
 def _date(value: str) -> datetime | None:
     """Return the moment of an HTTP date, in UTC and whole seconds."""
     try:
-        moment = parsedate_to_datetime(value)
-        return (
-            (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
-        )
+        return utc_second(parsedate_to_datetime(value))
     except (ValueError, TypeError, OverflowError):
         return None

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from collectors.document import UserError
 from collectors.web.addresses import BrokenError, RefusedError, parse
 from collectors.web.pace import Pace, backoff, retry_after
 from collectors.web.transport import Reply, Transport
+
+T = TypeVar("T")
 
 TRIES = 6
 DOWN_AFTER = 3  # addresses of a host that could not be had, one after the other
@@ -99,15 +101,16 @@ class Polite:
         headers: Mapping[str, str],
         *,
         max_bytes: int,
-        wrong: Callable[[Reply], str],
-    ) -> Reply:
-        """Return an answer that lasts, after as many tries as it takes.
+        read: Callable[[Reply], tuple[T, str]],
+    ) -> T:
+        """Return what is made of an answer that lasts, after as many tries as it takes.
 
         Args:
             address: http or https.
             headers: of the request.
             max_bytes: bound on the payload.
-            wrong: why an answer cannot be right, or an empty string; a wrong one is asked for again.
+            read: what is made of an answer, and why it cannot be right, or an empty string; a wrong
+                answer is asked for again.
 
         Raises:
             UnavailableError: when every try failed, or its host has been failing.
@@ -123,22 +126,22 @@ class Polite:
                         address, self._headers(address, headers), max_bytes=max_bytes, seconds=SECONDS
                     )
                 except BrokenError as error:
-                    down, reason, wait = True, str(error), None
+                    down, reason, wait = True, str(error), 0.0
                 else:
                     reason, wait = self._trouble(host, reply.status, reply.headers, attempt)
                     down = bool(reason)
-                    reason = reason or wrong(reply)
+                    if not reason:
+                        value, reason = read(reply)
                     if not reason:
                         self._failed[host] = 0
-                        return reply
-            self._hold(host, max(wait or 0.0, backoff(attempt)), reason)
-            if (wait or 0.0) > MAX_WAIT:
+                        return value
+            self._hold(host, max(wait, backoff(attempt)), reason)
+            if wait > MAX_WAIT:
+                reason += f", and asks for {wait / 3600:.1f} hours of patience"
                 break
         # A host that answers, though not what was asked, is not down.
         self._failed[host] = self._failed[host] + 1 if down else 0
-        hours = (wait or 0.0) / 3600
-        patience = f", and asks for {hours:.1f} hours of patience" if hours * 3600 > MAX_WAIT else ""
-        raise UnavailableError(self.redact(f"{address}: {reason}{patience}, after {attempt + 1} tries"))
+        raise UnavailableError(self.redact(f"{address}: {reason}, after {attempt + 1} tries"))
 
     @contextmanager
     def stream(self, url: str, *, max_bytes: int) -> Iterator[BinaryIO]:
@@ -157,7 +160,7 @@ class Polite:
                     url, self._headers(url, {}), max_bytes=max_bytes, seconds=STREAM_SECONDS
                 ) as (status, headers, body),
             ):
-                self._accept(url, status, headers)
+                self._accept(host, url, status, headers)
                 yield body
                 self._failed[host] = 0
         except BrokenError:
@@ -166,12 +169,11 @@ class Polite:
         except RefusedError as error:
             raise UnavailableError(self.redact(f"{url}: {error}"), retry=False) from error
 
-    def _accept(self, url: str, status: int, headers: Mapping[str, str]) -> None:
+    def _accept(self, host: str, url: str, status: int, headers: Mapping[str, str]) -> None:
         """Raise unless what is streamed is what was asked for."""
-        host = parse(url).host
         reason, wait = self._trouble(host, status, headers, 0)
         if reason:
-            self._hold(host, wait or 0.0, reason)
+            self._hold(host, wait, reason)
             raise BrokenError(f"{url}: {reason}")
         if status != 200:
             raise UnavailableError(self.redact(f"{url} answers {status}"), retry=False)
@@ -223,10 +225,8 @@ class Polite:
             data = _spellings(token).sub(b"[token]", data)
         return data
 
-    def _trouble(
-        self, host: str, status: int, headers: Mapping[str, str], attempt: int
-    ) -> tuple[str, float | None]:
-        """Return why an answer is none that lasts, or an empty string, and the wait it asks for."""
+    def _trouble(self, host: str, status: int, headers: Mapping[str, str], attempt: int) -> tuple[str, float]:
+        """Return why an answer is none that lasts, or an empty string, and the seconds that it asks for."""
         if status == 401 and host in self._tokens:
             # Not kept: it speaks of the token, not of the address.
             raise UserError(f"{host} does not accept the token; correct it or unset it")
@@ -234,8 +234,8 @@ class Polite:
         disguised = status == 403 and (wait is not None or self._limit(host).forbidden_waits)
         if status in _TRANSIENT or status >= 500 or disguised:
             # A limit that names no time wants at least a minute.
-            return f"it answers {status}", (60.0 * 2**attempt if disguised and wait is None else wait)
-        return "", None
+            return f"it answers {status}", (60.0 * 2**attempt if disguised and wait is None else wait or 0.0)
+        return "", 0.0
 
     def _hold(self, host: str, seconds: float, reason: str) -> None:
         """Leave a host alone for a while, whoever asks it next."""
