@@ -1,21 +1,20 @@
-"""The commands of `python -m evaluate`, and the only place here that reads params.yaml."""
+"""The commands of `python -m evaluate`."""
 
 import argparse
 import json
-import re
+import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from collectors.document import UserError, replacing
-from evaluate import benchmarks, corpus, fit, report, scores
-from evaluate.windows import PROTOCOLS, ScoringProtocol
+from evaluate import backends, benchmarks, comparison, corpus, fit, measure, params, scores
+from evaluate.model import ModelEntry
+from evaluate.report import page
+from evaluate.windows import PROTOCOLS
 
-PARAMS = Path("params.yaml")
 CORPORA = Path("corpora")
 RESULTS = Path("results")
 CELLS = RESULTS / "scores"
@@ -62,9 +61,9 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     )
 
     score = _command(commands, "score", _score)
-    score.add_argument(
-        "--model", required=True, help="a name in params.yaml, a .gguf file, a folder, or a hub id"
-    )
+    which = score.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help="a name in params.yaml, a .gguf file, a folder, or a hub id")
+    which.add_argument("--all", action="store_true", help="every model in params.yaml")
     text = score.add_mutually_exclusive_group()
     text.add_argument("--text", type=Path, metavar="FILE", help="score a UTF-8 text file")
     text.add_argument(
@@ -77,11 +76,22 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
         "--column", type=_name, default="text", help="the field that holds the text (default: text)"
     )
     score.add_argument(
-        "--protocol", choices=PROTOCOLS, help="how text is cut into windows (default: params.yaml)"
+        "--protocol",
+        choices=(*PROTOCOLS, measure.AUTO),
+        help="how text is cut into windows (default: params.yaml)",
+    )
+    score.add_argument(
+        "--precision",
+        type=float,
+        metavar="P",
+        help="stop when half the interval is at most P of the rate, such as 0.005",
     )
     score.add_argument("--revision", help="commit of a hub id")
     score.add_argument("--separator", help="token before each document, where the tokenizer adds no BOS")
     score.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the model")
+    score.add_argument(
+        "--quantization", metavar="HOW", help="quantise the weights, such as bitsandbytes-8bit"
+    )
     score.add_argument("--device", help="where the model runs, such as cpu or cuda:0")
 
     add = _command(commands, "benchmarks", _benchmarks)
@@ -111,162 +121,177 @@ def _command(commands: Any, name: str, run: Any) -> argparse.ArgumentParser:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    entry, protocol, snapshots = _what_to_score(arguments)
-    if arguments.text or arguments.corpus:
+    own = bool(arguments.text or arguments.corpus)
+    overrides = _overrides(arguments)
+    if own and arguments.all:
+        raise UserError("--all scores the corpora of params.yaml; name one --model for a text of your own")
+    if not own and overrides:
+        raise UserError(
+            f"--{next(iter(overrides))} would record scores under settings that params.yaml does not "
+            "name; change them there, or add --text or --corpus for a score of your own"
+        )
+    known = params.read() if params.PARAMS.exists() or not own else {}
+    settings = params.settings(known, protocol=arguments.protocol, precision=arguments.precision)
+    if own:
         chosen = (
             corpus.text_file(arguments.text)
             if arguments.text
             else corpus.folder(arguments.corpus, arguments.column)
         )
-        rows = _score_once(entry, protocol, chosen)
+        rows = _score_once(_chosen_entry(known, arguments.model, overrides), settings, chosen)
     else:
-        rows = _score_cells(entry, protocol, [corpus.built_corpus(CORPORA / name) for name in snapshots])
+        entries = (
+            [params.entry(*model) for model in known["models"].items()]
+            if arguments.all
+            else [_chosen_entry(known, arguments.model, {})]
+        )
+        corpora = [corpus.built_corpus(CORPORA / name) for name in known["snapshots"]]
+        rows = _score_cells(entries, settings, corpora)
     if arguments.json:
         results = [_result(part) for part in _by_protocol(rows)]
-        alone = (arguments.text or arguments.corpus) and len(results) == 1
+        alone = own and len(results) == 1
         print(json.dumps(results[0] if alone else results, indent=2))
     else:
         for part in _by_protocol(rows):
             print(_line(part))
 
 
-def _what_to_score(arguments: argparse.Namespace) -> tuple[scores.ModelEntry, ScoringProtocol, list[str]]:
-    params = _params() if PARAMS.exists() else {}
-    models = params.get("models", {})
-    overrides = {
-        name: getattr(arguments, name)
-        for name in ("revision", "separator", "dtype", "device")
-        if getattr(arguments, name)
-    }
-    if not (arguments.text or arguments.corpus) and (overrides or arguments.protocol):
-        raise UserError(
-            f"--{next(iter(overrides), 'protocol')} would record scores under settings that params.yaml does not "
-            "name; change them there, or add --text or --corpus for a score of your own"
-        )
-    if arguments.model in models:
-        entry = _entry(arguments.model, models[arguments.model])
-        entry = replace(entry, options={**entry.options, **overrides})
-    elif Path(arguments.model).exists() or "/" in arguments.model:
-        options = {"backend": "transformers", "source": arguments.model, **overrides}
-        entry = _entry(Path(arguments.model).name, options)
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("revision", "separator", "dtype", "quantization", "device", "protocol", "precision")
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def _chosen_entry(known: dict[str, Any], model: str, overrides: dict[str, Any]) -> ModelEntry:
+    models = known.get("models", {})
+    options = {k: v for k, v in overrides.items() if k not in {"protocol", "precision"}}
+    if model in models:
+        entry = params.entry(model, models[model])
+        entry = replace(entry, options={**entry.options, **options})
+    elif Path(model).exists() or "/" in model:
+        options = {"backend": "transformers", "source": model, **options}
+        entry = params.entry(Path(model).name, options)
     else:
         raise UserError(
-            f"model {arguments.model!r} is neither in params.yaml ({', '.join(models) or 'no models'}) nor a .gguf "
+            f"model {model!r} is neither in params.yaml ({', '.join(models) or 'no models'}) nor a .gguf "
             "file, a folder with safetensors, or a hub id such as org/name"
         )
-    if arguments.protocol and entry.backend == "compressors":
-        raise UserError(
-            f"--protocol cuts text into windows for language models; {entry.slug} is a compressor"
-        )
-    settings = dict(_section(params, "score"))
-    if arguments.protocol:
-        settings["protocol"] = arguments.protocol
-    name = settings.pop("protocol", "full")
-    try:
-        protocol = ScoringProtocol(name=name, **settings)
-    except TypeError as error:
-        raise UserError(
-            f"`score` in params.yaml takes protocol, window and stride, whole numbers: {error}"
-        ) from error
-    return entry, protocol, list(params.get("snapshots", {}))
+    if entry.backend == "compressors":
+        for name, why in (
+            ("protocol", "cuts text into windows for language models"),
+            ("precision", "leaves documents out to save a language model's time"),
+        ):
+            if name in overrides:
+                raise UserError(f"--{name} {why}; {entry.slug} is a compressor")
+    return entry
 
 
-def _entry(slug: str, options: Any) -> scores.ModelEntry:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", str(slug)) or slug in {".", ".."}:
-        raise UserError(
-            f"model name {slug!r} must be of letters, digits, . _ and -; rename it in params.yaml"
-        )
-    if not isinstance(options, dict):
-        raise UserError(f"model {slug} in params.yaml must be a mapping with a `backend`, not {options!r}")
-    rest = dict(options)
-    return scores.ModelEntry(
-        slug=slug, backend=str(rest.pop("backend", "")), name=str(rest.pop("name", "")), options=rest
-    )
-
-
-def _score_once(
-    entry: scores.ModelEntry, protocol: ScoringProtocol, chosen: corpus.Corpus
-) -> list[scores.Score]:
-    key = scores.cell_key(entry, scores.weights_of(entry), protocol, chosen)
-    journal = STAGING / "scores" / f"{key}.jsonl"
+def _score_once(entry: ModelEntry, settings: measure.Settings, chosen: corpus.Corpus) -> list[scores.Score]:
     # Read first: a text that cannot be is said before a model takes its time to load.
     alone = len(chosen.documents()) == 1
-    scored = scores.scorer(entry, protocol, _warn)(chosen, journal)
-    journal.unlink(missing_ok=True)
-    scored = scored[:1] if alone else scored  # a stream of one document says nothing new
+    if entry.backend == "compressors":
+        scored = measure.compressed(entry, chosen)
+        scored = scored[:1] if alone else scored  # a stream of one document says nothing new
+    else:
+        key = scores.cell_key(entry, backends.weights_of(entry), str(settings), chosen)
+        journals = STAGING / "scores" / key
+        scored = []
+        exchange = measure.measure(
+            entry,
+            chosen,
+            settings,
+            journals=journals,
+            parallel=measure.parallel(settings.engine),
+            say=_warn,
+        )
+        measure.conduct({chosen.name: exchange}, settings.engine, lambda _, found: scored.append(found))
+        shutil.rmtree(journals, ignore_errors=True)
     return [row for part in scored for row in scores.summarise(entry, chosen, part)]
 
 
 def _score_cells(
-    entry: scores.ModelEntry, protocol: ScoringProtocol, corpora: list[corpus.Corpus]
+    entries: list[ModelEntry], settings: measure.Settings, corpora: list[corpus.Corpus]
 ) -> list[scores.Score]:
-    """Score what has no current cell yet; return the scores of all of them."""
-    paths = {c.name: CELLS / entry.slug / f"{c.name}.parquet" for c in corpora}
-    weights = scores.weights_of(entry)
-    if not weights:
-        raise UserError(
-            f"model {entry.slug} is a hub id without a `revision`, so its weights may change under its name; pin a "
-            "commit in params.yaml"
-        )
-    keys = {c.name: scores.cell_key(entry, weights, protocol, c) for c in corpora}
-    missing = [c for c in corpora if not scores.is_current(paths[c.name], keys[c.name])]
-    run = scores.scorer(entry, protocol, _warn) if not all(c.empty for c in missing) else None
-    for chosen in missing:
-        journal = STAGING / "scores" / entry.slug / f"{chosen.name}.jsonl"
+    """Score what has no current cell yet; return the scores of all cells."""
+    cells: dict[tuple[str, str], tuple[ModelEntry, corpus.Corpus, str]] = {}
+    exchanges: dict[tuple[str, str], measure.Exchange] = {}
+
+    def finish(cell: tuple[str, str], scored: list[scores.Scored]) -> None:
+        entry, chosen, key = cells[cell]
+        scores.write_cell(_cell(*cell), entry, chosen, scored, key)
+        shutil.rmtree(STAGING / "scores" / entry.slug / chosen.name, ignore_errors=True)
+
+    for entry in entries:
+        weights = backends.weights_of(entry)
+        if not weights:
+            raise UserError(
+                f"model {entry.slug} is a hub id without a `revision`, so its weights may change under its name; pin "
+                "a commit in params.yaml"
+            )
+        # A compressor knows no windows: new settings of score leave its cells as they are.
+        how = "" if entry.backend == "compressors" else str(settings)
+        for chosen in corpora:
+            cell = (entry.slug, chosen.name)
+            cells[cell] = (entry, chosen, scores.cell_key(entry, weights, how, chosen))
+    missing = [cell for cell, (_, _, key) in cells.items() if not scores.is_current(_cell(*cell), key)]
+    for cell in missing:
+        entry, chosen, _ = cells[cell]
         if chosen.empty:
             _warn(
                 f"{chosen.name} kept no document, so there is nothing to score; its dropped.parquet says why"
             )
-        scored = run(chosen, journal) if run and not chosen.empty else []
-        scores.write_cell(paths[chosen.name], entry, chosen, scored, keys[chosen.name])
-        journal.unlink(missing_ok=True)
-    _warn(
-        f"{entry.slug}: {len(missing)} of {len(corpora)} corpora scored, {len(corpora) - len(missing)} unchanged"
-    )
-    return [row for path in paths.values() for row in scores.read_cell(path, entry.name)]
+            finish(cell, [])
+        elif entry.backend == "compressors":
+            finish(cell, measure.compressed(entry, chosen))
+        else:
+            exchanges[cell] = measure.measure(
+                entry,
+                chosen,
+                settings,
+                journals=STAGING / "scores" / entry.slug / chosen.name,
+                parallel=measure.parallel(settings.engine),
+                say=_warn,
+            )
+    measure.conduct(exchanges, settings.engine, lambda cell, found: finish(cell, [found]))
+    for entry in entries:
+        new = sum(slug == entry.slug for slug, _ in missing)
+        _warn(f"{entry.slug}: {new} of {len(corpora)} corpora scored, {len(corpora) - new} unchanged")
+    return [
+        row for cell, (entry, _, _) in cells.items() for row in scores.read_cell(_cell(*cell), entry.name)
+    ]
+
+
+def _cell(slug: str, name: str) -> Path:
+    return CELLS / slug / f"{name}.parquet"
 
 
 def _by_protocol(rows: list[scores.Score]) -> list[dict[str, scores.Score]]:
-    groups: dict[tuple[str, str], dict[str, scores.Score]] = {}
+    groups: dict[tuple[str, ...], dict[str, scores.Score]] = {}
     for row in rows:
-        groups.setdefault((row.corpus, row.protocol), {})[row.metric] = row
+        groups.setdefault((row.model, row.corpus, row.protocol), {})[row.metric] = row
     return list(groups.values())
 
 
 def _result(part: dict[str, scores.Score]) -> dict[str, Any]:
     first = part["bits_per_character"]
+    derived = {"name", "backend", "content", "metric", "value", "nll", "low", "high"}
     return {
         **{metric: part[metric].value if metric in part else None for metric in scores.METRICS},
         "interval": None if first.low is None else [first.low, first.high],
         "nll_nats": first.nll,
-        **{
-            name: getattr(first, name)
-            for name in (
-                "n_documents",
-                "n_tokens",
-                "n_characters",
-                "n_bytes",
-                "n_lossy",
-                "protocol",
-                "prefix",
-            )
-        },
-        **{
-            name: getattr(first, name)
-            for name in ("model", "revision", "software", "corpus", "corpus_sha256")
-        },
+        **{name: value for name, value in asdict(first).items() if name not in derived},
     }
 
 
 def _line(part: dict[str, scores.Score]) -> str:
     first = part["bits_per_character"]
     bounds = "" if first.low is None else f" [{first.low:.4f}, {first.high:.4f}]"
-    documents = "document" if first.n_documents == 1 else "documents"
+    n = first.n_documents + first.n_unscored_documents
+    scored = f"{first.n_documents} of {n}" if first.n_unscored_documents else f"{n}"
+    documents = "" if first.protocol == "stream" else f" in {scored} document{'s' if n > 1 else ''}"
     lossy = f", {first.n_lossy} not restored exactly by the tokenizer" if first.n_lossy else ""
     return (
         f"{first.model} on {first.corpus} ({first.protocol}): {first.value:.4f} bits per character{bounds}, "
-        f"{part['bits_per_byte'].value:.4f} per byte; {first.n_characters:,} characters"
-        f"{'' if first.protocol == 'stream' else f' in {first.n_documents} {documents}'}{lossy}"
+        f"{part['bits_per_byte'].value:.4f} per byte; {first.n_characters:,} characters{documents}{lossy}"
     )
 
 
@@ -276,15 +301,16 @@ def _benchmarks(arguments: argparse.Namespace) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    params = _params()
+    known = params.read()
     rows = [
         score
-        for slug, options in params["models"].items()
-        for name in params["snapshots"]
-        for score in scores.read_cell(CELLS / slug / f"{name}.parquet", _entry(slug, options).name)
+        for slug, options in known["models"].items()
+        for name in known["snapshots"]
+        for score in scores.read_cell(_cell(slug, name), params.entry(slug, options).name)
     ]
     scores.write_scores(RESULTS / "scores.csv", rows)
-    settings = _section(params, "fit")
+    comparison.write(RESULTS / "differences.csv", _comparisons(known))
+    settings = params.section(known, "fit")
     unknown = set(settings) - {"seed", "resamples"}
     if unknown:
         raise UserError(f"`fit` in params.yaml takes seed and resamples, not {', '.join(map(str, unknown))}")
@@ -293,38 +319,28 @@ def _fit(arguments: argparse.Namespace) -> None:
     print(json.dumps(metrics, indent=2) if arguments.json else f"fits written to {RESULTS}")
 
 
+def _comparisons(known: dict[str, Any]) -> Iterator[comparison.Comparison]:
+    for name in known["snapshots"]:
+        scored = [
+            (slug, protocol, rows)
+            for slug in known["models"]
+            for protocol, rows in scores.paid(_cell(slug, name)).items()
+            if protocol != "stream" and not protocol.startswith("huang2024/")
+        ]
+        yield from comparison.comparisons(name, scored)
+
+
 def _report(arguments: argparse.Namespace) -> None:
-    page, figure = RESULTS / "report.html", RESULTS / "law.svg"
-    report.write(RESULTS, CORPORA, list(_params()["snapshots"]), page)
+    html, figure = RESULTS / "report.html", RESULTS / "law.svg"
+    page.write(RESULTS, CORPORA, list(params.read()["snapshots"]), html)
     with replacing(figure) as temporary:
-        temporary.write_text(report.law_figure(RESULTS), encoding="utf-8")
-    files = {"report": str(page), "figure": str(figure)}
+        temporary.write_text(page.law_figure(RESULTS), encoding="utf-8")
+    files = {"report": str(html), "figure": str(figure)}
     print(
         json.dumps(files)
         if arguments.json
-        else f"report written to {page}, its figure of the law to {figure}"
+        else f"report written to {html}, its figure of the law to {figure}"
     )
-
-
-def _params() -> dict[str, Any]:
-    try:
-        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(
-            f"{PARAMS} cannot be read ({' '.join(str(error).split())}); run from the repository"
-        ) from error
-    if not isinstance(params, dict) or not all(
-        isinstance(params.get(k), dict) for k in ("models", "snapshots")
-    ):
-        raise UserError(f"{PARAMS} must hold the mappings `models` and `snapshots`; see the comments in it")
-    return params
-
-
-def _section(params: dict[str, Any], name: str) -> dict[str, Any]:
-    section = params.get(name, {})
-    if not isinstance(section, dict):
-        raise UserError(f"`{name}` in params.yaml must be a mapping, not {section!r}")
-    return section
 
 
 def _warn(message: str) -> None:

@@ -2,14 +2,18 @@
 
 The rate of a corpus is sum(nll) / (ln 2 * sum(characters)), as in equation 2 of Huang et al. 2024
 (arXiv 2404.09937); their released code sums the loss in bfloat16, which moves it by up to 0.5 %, so
-here sums are float64 under either protocol.
+here sums are float64 under every protocol.
+
+Documents are read in blocks: while one is scored, the next is tokenised. Within a block the longest
+windows come first, and a batch holds windows of nearly one length.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,39 +21,66 @@ from tqdm import tqdm
 
 from collectors.document import UserError
 from evaluate.journal import journal
-from evaluate.model import LanguageModel, Likelihood, Tokens
-from evaluate.windows import ScoringProtocol, Window, full_windows, huang2024_windows
+from evaluate.model import LanguageModel, Likelihood, Prefix, Tokens
+from evaluate.repair import repair_nll
+from evaluate.windows import (
+    SEGMENT_WINDOWS,
+    ScoringProtocol,
+    Window,
+    full_windows,
+    huang2024_windows,
+    sink_segments,
+)
 
-Unit = Literal["character", "byte", "token"]
+# Tokenising so much takes seconds, scoring it minutes.
+BLOCK_CHARACTERS = 4_000_000
 
-# One window of the paper's length a batch: on a CPU larger batches bring no speed, only memory.
-# The sums depend on it in their last bits, so it is part of a journal's key and not an option.
-BATCH_TOKENS = 2048
-RESAMPLES = 2000
+# A window joins a batch if it is at least this long against the longest: the rest would be padding.
+FULLNESS = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """All that is to be scored: one token stream per document, or one for all of them.
+class _Block:
+    """Some documents, ready to be scored.
 
     Attributes:
         prefix: tokens at the head of every window, at most one.
-        streams: token ids.
+        streams: token ids, of each document or of all of them joined.
         owners: for each stream, the index of the document that each token belongs to.
-        batches: windows of equal input and target length, so that no batch is padded, as
-            (index of the stream, window).
-        nll: nats already owed per document, for first tokens without context.
+        windows: (index of the stream, window), the longest first.
+        n_characters: of all documents together.
+        nll: nats already owed per document: first tokens without context, and repairs.
         n_tokens: tokens paid for per document.
+        n_unscored: tokens not paid for per document.
+        repair_nll: nats per document.
         lossless: per document.
     """
 
     prefix: tuple[int, ...]
     streams: list[Tokens]
     owners: list[NDArray[np.int64]]
-    batches: list[list[tuple[int, Window]]]
+    windows: list[tuple[int, Window]]
+    n_characters: int
     nll: NDArray[np.float64]
     n_tokens: NDArray[np.int64]
+    n_unscored: NDArray[np.int64]
+    repair_nll: NDArray[np.float64]
     lossless: list[bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finished:
+    """What a journal holds of a block, and how to add to it.
+
+    Attributes:
+        done: by number of its first window, the sums of each batch that was finished before.
+        add: keeps a batch under that number.
+        n_before: windows of earlier blocks.
+    """
+
+    done: dict[int, Any]
+    add: Callable[[int, Any], None]
+    n_before: int
 
 
 def likelihoods(
@@ -73,100 +104,131 @@ def likelihoods(
         label: what the progress bar says.
 
     Raises:
-        UserError: when the corpus is empty, is too short for `huang2024`, or a likelihood is not finite.
+        UserError: when the window does not fit the model's context, or the corpus is empty, is too short
+            for `huang2024`, does not fit into memory window by window, or a likelihood is not finite.
     """
     if not any(text for _, text in documents):
         raise UserError("the corpus holds no text; collect or name at least one document that is not empty")
-    plan = _plan(model, [text for _, text in documents], protocol)
-    nll = plan.nll.copy()
-    for sums in _batch_sums(model, plan, journal_file, f"{key}|{BATCH_TOKENS}", label):
-        for owner, nats in sums:
-            nll[owner] += nats
-    for (document_id, _), nats in zip(documents, nll, strict=True):
-        if not np.isfinite(nats):
+    if protocol != protocol.within(model.context_length):
+        raise UserError(
+            f"a window of {protocol.window} tokens is more than the {model.context_length} that {model.name} "
+            "was built for; choose a smaller one"
+        )
+    rows: list[Likelihood] = []
+    budget, n_before = model.batch_tokens, 0
+    characters = sum(len(text) for _, text in documents)
+    with (
+        journal(journal_file, f"{key}|{BLOCK_CHARACTERS}|{SEGMENT_WINDOWS}") as (done, add),
+        tqdm(total=characters, unit="char", unit_scale=True, desc=label, disable=None) as bar,
+    ):
+        for part, block in _prepared(model, documents, protocol):
+            finished = _Finished(done=done, add=add, n_before=n_before)
+            nll, budget = _score_block(model, block, protocol, budget, finished, bar)
+            n_before += len(block.windows)
+            rows += _rows(model, part, block, nll)
+    return rows
+
+
+def first_token(prefix: Prefix, protocol: ScoringProtocol) -> str:
+    """Return what is done with a document's first token, which has nothing before it but the prefix.
+
+    `prefix` predicts it from there, `uniform` charges log2 of the vocabulary, `unscored` counts its
+    characters and not its bits, as the released code of Huang et al. 2024 does for a whole corpus.
+    """
+    if protocol.name == "huang2024":
+        return "unscored"
+    return "uniform" if prefix.token is None else "prefix"
+
+
+def in_parts(documents: Sequence[tuple[str, str]], characters: float) -> list[list[tuple[str, str]]]:
+    """Return the documents in parts that each end with the document that fills so many characters."""
+    parts: list[list[tuple[str, str]]] = [[]]
+    room = characters
+    for document in documents:
+        if room <= 0:
+            parts.append([])
+            room = characters
+        parts[-1].append(document)
+        room -= len(document[1])
+    return parts
+
+
+def _rows(
+    model: LanguageModel, part: Sequence[tuple[str, str]], block: _Block, nll: NDArray[np.float64]
+) -> Iterator[Likelihood]:
+    for i, (document, text) in enumerate(part):
+        if not np.isfinite(nll[i]):
             raise UserError(
-                f"{model.name} gives document {document_id} a likelihood that is not finite ({nats}); its "
+                f"{model.name} gives document {document} a likelihood that is not finite ({nll[i]}); its "
                 "weights are damaged or overflow in this precision: try --dtype float32"
             )
-    return [
-        Likelihood(
-            document=document_id,
+        yield Likelihood(
+            document=document,
             nll=float(nll[i]),
-            n_tokens=int(plan.n_tokens[i]),
+            n_tokens=int(block.n_tokens[i]),
+            n_unscored=int(block.n_unscored[i]),
             n_characters=len(text),
             n_bytes=len(text.encode()),
-            lossless=plan.lossless[i],
+            lossless=block.lossless[i],
+            repair_nll=float(block.repair_nll[i]),
         )
-        for i, (document_id, text) in enumerate(documents)
-    ]
 
 
-def rate(likelihoods: Sequence[Likelihood], unit: Unit) -> float:
-    """Return bits per character, byte or token of a corpus: total bits over total units.
-
-    Raises:
-        UserError: when there is nothing to divide by.
-    """
-    units = _units(likelihoods, unit)
-    if not units.sum():
-        raise UserError(f"a corpus without a single {unit} has no rate")
-    return float(sum(row.nll for row in likelihoods) / units.sum() / np.log(2))
-
-
-def interval(likelihoods: Sequence[Likelihood], unit: Unit, *, seed: int = 0) -> tuple[float, float] | None:
-    """Return the 95 % interval of `rate` by resampling documents, or None where fewer than two hold any text.
-
-    A percentile bootstrap of the ratio: documents are the unit of sampling, because tokens within
-    one are not independent (Efron and Tibshirani 1993, chapter 13).
-    """
-    nll = np.array([row.nll for row in likelihoods])
-    units = _units(likelihoods, unit)
-    if np.count_nonzero(units) < 2:
-        return None
-    random = np.random.default_rng(seed)
-    ratios = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        sample = random.integers(len(nll), size=len(nll))
-        total = units[sample].sum()
-        ratios[i] = nll[sample].sum() / total if total else np.nan
-    low, high = np.nanquantile(ratios, (0.025, 0.975)) / np.log(2)
-    return float(low), float(high)
+def _prepared(
+    model: LanguageModel, documents: Sequence[tuple[str, str]], protocol: ScoringProtocol
+) -> Iterator[tuple[list[tuple[str, str]], _Block]]:
+    """Yield blocks of documents ready to be scored; the next one is made while one is used."""
+    parts = in_parts(documents, math.inf if protocol.name == "huang2024" else BLOCK_CHARACTERS)
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(_block, model, parts[0], protocol)
+        for part, later in zip(parts, [*parts[1:], None], strict=True):
+            block = coming.result()
+            if later is not None:
+                coming = beside.submit(_block, model, later, protocol)
+            yield part, block
 
 
-def _units(likelihoods: Sequence[Likelihood], unit: Unit) -> NDArray[np.float64]:
-    if unit == "character":
-        return np.array([row.n_characters for row in likelihoods], dtype=np.float64)
-    if unit == "byte":
-        return np.array([row.n_bytes for row in likelihoods], dtype=np.float64)
-    return np.array([row.n_tokens or 0 for row in likelihoods], dtype=np.float64)
-
-
-def _plan(model: LanguageModel, texts: Sequence[str], protocol: ScoringProtocol) -> _Plan:
+def _block(model: LanguageModel, documents: Sequence[tuple[str, str]], protocol: ScoringProtocol) -> _Block:
+    texts = [text for _, text in documents]
     tokens = model.encode(texts)
-    lossless = [model.decode(ids) == text for ids, text in zip(tokens, texts, strict=True)]
+    repairs = np.zeros(len(texts))
+    lossless = []
+    for i, (ids, text) in enumerate(zip(tokens, texts, strict=True)):
+        restored = model.decode(ids)
+        lossless.append(restored == text)
+        repairs[i] = repair_nll(text, restored)
+    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
     if protocol.name == "huang2024":
-        return _plan_huang2024(model, tokens, protocol, lossless)
+        return _stream_block(model, tokens, protocol, sum(map(len, texts)), repairs, lossless)
     prefix = () if model.prefix.token is None else (model.prefix.token,)
-    n_tokens = np.array([len(ids) for ids in tokens], dtype=np.int64)
-    cuts = [
+    cut = sink_segments if protocol.name == "sink" else full_windows
+    windows = [
         (stream, window)
-        for stream, ids in enumerate(tokens)
-        for window in full_windows(len(ids), protocol, prefix=bool(prefix))
+        for stream, length in enumerate(lengths)
+        for window in cut(int(length), protocol, prefix=bool(prefix))
     ]
-    return _Plan(
+    return _Block(
         prefix=prefix,
         streams=tokens,
-        owners=[np.full(len(ids), i) for i, ids in enumerate(tokens)],
-        batches=_batches(cuts),
-        nll=np.where((n_tokens > 0) & (not prefix), np.log(model.vocabulary_size), 0.0),
-        n_tokens=n_tokens,
+        owners=[np.full(length, i) for i, length in enumerate(lengths)],
+        windows=_longest_first(windows),
+        n_characters=sum(map(len, texts)),
+        nll=repairs + np.where((lengths > 0) & (not prefix), np.log(model.vocabulary_size), 0.0),
+        n_tokens=lengths,
+        n_unscored=np.zeros_like(lengths),
+        repair_nll=repairs,
         lossless=lossless,
     )
 
 
-def _plan_huang2024(
-    model: LanguageModel, tokens: Sequence[Tokens], protocol: ScoringProtocol, lossless: list[bool]
-) -> _Plan:
+def _stream_block(
+    model: LanguageModel,
+    tokens: Sequence[Tokens],
+    protocol: ScoringProtocol,
+    n_characters: int,
+    repairs: NDArray[np.float64],
+    lossless: list[bool],
+) -> _Block:
     bos = [model.prefix.token] if model.prefix.kind == "bos" else []
     parts = [np.array([*bos, *ids] if len(ids) else [], dtype=np.int64) for ids in tokens]
     stream = np.concatenate(parts)
@@ -177,54 +239,99 @@ def _plan_huang2024(
             f"the corpus has {len(stream)} tokens and protocol huang2024 scores nothing below "
             f"{protocol.window + 1}; add text or use protocol full"
         )
-    return _Plan(
+    scored = np.bincount(owner[1 : windows[-1].end], minlength=len(tokens))
+    return _Block(
         prefix=(),
         streams=[stream],
         owners=[owner],
-        batches=_batches([(0, window) for window in windows]),
-        nll=np.zeros(len(tokens)),
-        n_tokens=np.bincount(owner[1 : windows[-1].end], minlength=len(tokens)),
+        windows=_longest_first([(0, window) for window in windows]),
+        n_characters=n_characters,
+        nll=repairs,
+        n_tokens=scored,
+        n_unscored=np.array([len(part) for part in parts]) - scored,
+        repair_nll=repairs,
         lossless=lossless,
     )
 
 
-def _batches(cuts: Sequence[tuple[int, Window]]) -> list[list[tuple[int, Window]]]:
-    def shape(cut: tuple[int, Window]) -> tuple[int, int]:
-        return (cut[1].end - cut[1].begin, cut[1].n_targets)
-
-    batches = []
-    # The largest first: what does not fit into memory fails at once, not after an hour.
-    for (length, _), group in groupby(sorted(cuts, key=shape, reverse=True), key=shape):
-        windows = list(group)
-        size = max(1, BATCH_TOKENS // length)
-        batches += [windows[i : i + size] for i in range(0, len(windows), size)]
-    return batches
+def _longest_first(windows: list[tuple[int, Window]]) -> list[tuple[int, Window]]:
+    # What does not fit into memory fails at once, not after an hour.
+    return sorted(windows, key=lambda cut: (-cut[1].n_inputs, -cut[1].n_targets))
 
 
-def _batch_sums(
-    model: LanguageModel, plan: _Plan, journal_file: Path | None, key: str, label: str
-) -> Iterator[list[tuple[int, float]]]:
-    """Yield (document, nats) pairs batch by batch, in the same order whatever was done before."""
-    sizes = [sum(window.end - 1 - window.begin for _, window in batch) for batch in plan.batches]
-    with journal(journal_file, key) as (done, add):
-        finished = sum(sizes[i] for i in done)
-        bar = tqdm(total=sum(sizes), initial=finished, unit="tok", unit_scale=True, desc=label, disable=None)
-        with bar:
-            for i, batch in enumerate(plan.batches):
-                if i not in done:
-                    done[i] = _score(model, plan, batch)
-                    add(i, done[i])
-                    bar.update(sizes[i])
-                yield done.pop(i)
+def _score_block(
+    model: LanguageModel,
+    block: _Block,
+    protocol: ScoringProtocol,
+    budget: int,
+    finished: _Finished,
+    bar: "tqdm[Any]",
+) -> tuple[NDArray[np.float64], int]:
+    """Return nats per document, and how many tokens a batch may hold from now on.
+
+    The sums are added window by window in one order, whatever was done before.
+    """
+    nll = block.nll.copy()
+    i = 0
+    while i < len(block.windows):
+        sums = finished.done.pop(finished.n_before + i, None)
+        if sums is None:
+            batch = _batch(block, i, budget, protocol)
+            try:
+                sums = _score(model, block, batch, protocol)
+            except MemoryError as error:
+                if len(batch) == 1:
+                    raise UserError(
+                        f"a single window of {protocol.window} tokens does not fit into memory with {model.name} "
+                        f"({error}); choose a smaller window, dtype bfloat16 or another device"
+                    ) from error
+                budget = len(batch) // 2 * _length(block, batch[0], protocol)
+                continue
+            finished.add(finished.n_before + i, sums)
+            bar.update(_characters(block, i, len(sums)))
+        else:
+            if not bar.disable:
+                bar.initial += _characters(block, i, len(sums))
+            bar.update(_characters(block, i, len(sums)))
+        for owner, nats in (pair for window in sums for pair in window):
+            nll[owner] += nats
+        i += len(sums)
+    return nll, budget
 
 
-def _score(model: LanguageModel, plan: _Plan, batch: list[tuple[int, Window]]) -> list[tuple[int, float]]:
-    inputs = np.array([[*plan.prefix, *plan.streams[s][w.begin : w.end - 1]] for s, w in batch])
-    targets = np.array([plan.streams[s][w.first : w.end] for s, w in batch])
-    nll = model.nll(inputs, targets)
-    sums: dict[int, float] = {}
-    for row, (stream, window) in zip(nll, batch, strict=True):
-        owners, positions = np.unique(plan.owners[stream][window.first : window.end], return_inverse=True)
-        for owner, nats in zip(owners, np.bincount(positions, weights=row), strict=True):
-            sums[int(owner)] = sums.get(int(owner), 0.0) + float(nats)
-    return list(sums.items())
+def _batch(block: _Block, first: int, budget: int, protocol: ScoringProtocol) -> list[tuple[int, Window]]:
+    """Return the window at this place and those after it that a batch can hold without much padding."""
+    longest = _length(block, block.windows[first], protocol)
+    size = max(1, budget // longest)
+    batch = block.windows[first : first + size]
+    return [cut for cut in batch if _length(block, cut, protocol) >= FULLNESS * longest]
+
+
+def _characters(block: _Block, first: int, n: int) -> float:
+    """Return the share of windows in the block's characters, for the progress bar."""
+    targets = sum(window.n_targets for _, window in block.windows)
+    return block.n_characters * sum(w.n_targets for _, w in block.windows[first : first + n]) / targets
+
+
+def _length(block: _Block, cut: tuple[int, Window], protocol: ScoringProtocol) -> int:
+    """Return how many tokens of a window are in memory at a time."""
+    return min(protocol.window, cut[1].n_inputs + len(block.prefix))
+
+
+def _score(
+    model: LanguageModel, block: _Block, batch: list[tuple[int, Window]], protocol: ScoringProtocol
+) -> list[list[tuple[int, float]]]:
+    """Return (document, nats) pairs for each window of a batch."""
+    head = np.array(block.prefix, dtype=np.int64)
+    inputs = [np.concatenate([head, block.streams[s][w.begin : w.end - 1]]) for s, w in batch]
+    targets = [block.streams[s][w.first : w.end] for s, w in batch]
+    if protocol.name == "sink":
+        costs = model.sink_nll(inputs, targets, window=protocol.window, stride=protocol.stride)
+    else:
+        costs = model.nll(inputs, targets)
+    sums = []
+    for row, (stream, window) in zip(costs, batch, strict=True):
+        owners, positions = np.unique(block.owners[stream][window.first : window.end], return_inverse=True)
+        nats = np.bincount(positions, weights=row)
+        sums.append([(int(owner), float(paid)) for owner, paid in zip(owners, nats, strict=True)])
+    return sums

@@ -1,8 +1,8 @@
 """What every backend must promise, and what scoring returns."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,52 @@ class Prefix:
         return self.kind if self.token is None else f"{self.kind} {self.text} ({self.token})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What can move a rate although the model is no better: named in every row of scores.
+
+    Attributes:
+        dtype: precision of weights and activations, such as `float32`; what the file or server says.
+        quantization: how the weights are quantised, empty where they are not.
+        device: type of the device, such as `cpu` or `cuda`.
+        attention: implementation of attention, such as `sdpa`; empty where the backend does not say.
+        unused_ids: rows of the output layer that no token of the tokenizer has. The probability that
+            a model spends on them is lost.
+        softcap: bound of its soft-capped logits, None without one.
+        tied_embeddings: whether the output layer is the embedding; None where it cannot be known.
+        special_text: how text that spells a special token is read: always `plain`, as characters.
+    """
+
+    dtype: str
+    quantization: str = ""
+    device: str = "cpu"
+    attention: str = ""
+    unused_ids: int = 0
+    softcap: float | None = None
+    tied_embeddings: bool | None = None
+    special_text: str = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """A model as `params.yaml` lists it.
+
+    Attributes:
+        slug: its key there, and the name of its folder of cells.
+        backend: one of `backends.BACKENDS`.
+        name: its published name, which joins it with benchmark scores.
+        options: what the backend is told: `source`, `sha256`, `separator`, … or `codec`.
+        price: what an hour or a million tokens of it costs, for the estimate before scoring; it
+            changes no number.
+    """
+
+    slug: str
+    backend: str
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    price: Mapping[str, float] = field(default_factory=dict)
+
+
 class LanguageModel(Protocol):
     """A causal language model with its tokenizer."""
 
@@ -49,15 +95,27 @@ class LanguageModel(Protocol):
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of token ids it can predict."""
+        """Number of token ids that stand for text, padding of the output layer not counted."""
 
     @property
     def prefix(self) -> Prefix:
         """What stands before the first token."""
 
     @property
+    def conditions(self) -> Conditions:
+        """What can move its numbers without the model being better."""
+
+    @property
     def software(self) -> str:
-        """Versions and precision that its numbers depend on."""
+        """Versions that its numbers depend on."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Input tokens that a first batch may hold; fewer are tried when memory runs out."""
+
+    @property
+    def sink_refusal(self) -> str:
+        """Why `sink_nll` is not valid for it, empty where it is."""
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenise texts as plain text: no token is added, and `<|endoftext|>` is thirteen characters."""
@@ -65,16 +123,31 @@ class LanguageModel(Protocol):
     def decode(self, tokens: Tokens) -> str:
         """Return the text that the tokens restore, nothing cleaned up."""
 
-    def nll(self, inputs: Tokens, targets: Tokens) -> NDArray[np.float64]:
-        """Return -ln p of each target.
+    def nll(self, inputs: Sequence[Tokens], targets: Sequence[Tokens]) -> list[NDArray[np.float64]]:
+        """Return -ln p of each target; every row is read on its own.
 
         Args:
-            inputs: token ids, shape [batch, length].
-            targets: token ids, shape [batch, n], n <= length: the tokens that follow the last n
-                positions of the inputs.
+            inputs: for each row its token ids, shape [length]; rows may differ in length.
+            targets: for each row the tokens that follow its last inputs, shape [n], n <= length.
 
         Returns:
-            Nats, shape [batch, n].
+            Nats, shape [n] for each row.
+
+        Raises:
+            MemoryError: when the batch does not fit; the same rows in smaller batches may.
+        """
+
+    def sink_nll(
+        self, inputs: Sequence[Tokens], targets: Sequence[Tokens], *, window: int, stride: int
+    ) -> list[NDArray[np.float64]]:
+        """Return -ln p of each target, every input read once through a cache of `window` tokens.
+
+        The first `window` inputs are read at once, the rest in steps of `stride`; before each step the
+        oldest tokens leave the cache, but for the first few, which serve as attention sinks.
+
+        Raises:
+            MemoryError: as `nll`.
+            UserError: where `sink_refusal` says why.
         """
 
 
@@ -84,16 +157,23 @@ class Likelihood:
 
     Attributes:
         document: id of the document; empty for a whole corpus as one stream.
-        nll: nats.
+        nll: nats, those of the repair included.
         n_tokens: tokens that `nll` pays for; None for compressors.
+        n_unscored: tokens of the document that nobody pays for: its first without context, a dropped tail.
         n_characters: Unicode code points of the original text.
         n_bytes: bytes of the original text in UTF-8.
         lossless: whether the tokens restore the text exactly.
+        repair_nll: nats to mend what the tokens do not restore, 0 where they do.
+        exact_nll: nats under the exact protocol, for documents sampled to measure how far `nll`, of an
+            approximate protocol, deviates from it; None for all others.
     """
 
     document: str
     nll: float
     n_tokens: int | None
+    n_unscored: int = 0
     n_characters: int
     n_bytes: int
     lossless: bool
+    repair_nll: float = 0.0
+    exact_nll: float | None = None

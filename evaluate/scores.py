@@ -8,9 +8,8 @@ a cell whose key still matches is not scored again, whoever made it: this machin
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from collectors.document import UserError, replacing
-from evaluate import compressors
+from evaluate import stopping
 from evaluate.corpus import Corpus
-from evaluate.likelihood import Unit, interval, likelihoods, rate
-from evaluate.model import LanguageModel, Likelihood
-from evaluate.weights import identity
-from evaluate.windows import ScoringProtocol
+from evaluate.model import Conditions, Likelihood, ModelEntry
+from evaluate.rates import Unit, deviation, interval, rate, unit_counts
 
 # Part of every key: raise it when the same inputs would give other numbers.
-ARITHMETIC = 1
-BACKENDS = ("transformers", "compressors")
+ARITHMETIC = 2
 METRICS: dict[str, Unit] = {
     "bits_per_character": "character",
     "bits_per_byte": "byte",
@@ -36,27 +32,15 @@ METRICS: dict[str, Unit] = {
 
 _CELL = pa.schema(
     [(n, pa.string()) for n in ("model", "backend", "revision", "corpus", "content", "corpus_sha256")]
-    + [(n, pa.string()) for n in ("protocol", "prefix", "document")]
-    + [(n, pa.int64()) for n in ("n_tokens", "n_characters", "n_bytes")]
-    + [("nll", pa.float64()), ("lossless", pa.bool_()), ("software", pa.string())]
+    + [(n, pa.string()) for n in ("protocol", "prefix", "first_token")]
+    + [("context_length", pa.int64())]
+    + [(n, pa.string()) for n in ("dtype", "quantization", "device", "attention")]
+    + [("unused_ids", pa.int64()), ("softcap", pa.float64()), ("tied_embeddings", pa.bool_())]
+    + [(n, pa.string()) for n in ("special_text", "document")]
+    + [(n, pa.int64()) for n in ("n_tokens", "n_unscored", "n_characters", "n_bytes")]
+    + [(n, pa.float64()) for n in ("nll", "exact_nll", "repair_nll")]
+    + [("lossless", pa.bool_()), ("software", pa.string())]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """A model as `params.yaml` lists it.
-
-    Attributes:
-        slug: its key there, and the name of its folder of cells.
-        backend: one of `BACKENDS`.
-        name: its published name, which joins it with benchmark scores.
-        options: what the backend is told: `source`, `sha256`, `separator`, … or `codec`.
-    """
-
-    slug: str
-    backend: str
-    name: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +50,24 @@ class Scored:
     Attributes:
         protocol: such as `full/1900/512`; for compressors `document` or `stream`.
         revision: of the model.
-        prefix: what stood before the first token.
         software: versions that the numbers depend on.
-        likelihoods: one for each document, or a single one for a stream.
+        likelihoods: one for each document that was scored, or a single one for a stream.
+        unscored: id, characters and bytes of each document that a precision left out.
+        prefix: what stood before the first token.
+        first_token: what was done with it; see `likelihood.first_token`.
+        context_length: the most tokens that the model was built for, None without a limit.
+        conditions: what else can move the numbers; None for compressors.
     """
 
     protocol: str
     revision: str
-    prefix: str
     software: str
     likelihoods: list[Likelihood]
+    unscored: list[tuple[str, int, int]] = field(default_factory=list)
+    prefix: str = ""
+    first_token: str = ""
+    context_length: int | None = None
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +75,22 @@ class Score:
     """One number with its interval and provenance: a row of `results/scores.csv`.
 
     Attributes:
+        first_token: what was done with a document's first token; see `likelihood.first_token`.
+        dtype: this and the following up to `special_text` as in `model.Conditions`.
         value: bits per character, byte or token, as `metric` says.
-        nll: nats that the whole corpus costs.
-        low: lower end of the 95 % bootstrap interval over documents, None for a single document.
+        nll: nats that the documents scored cost.
+        low: lower end of the 95 % interval: of the corpus's own rate where a precision left documents
+            out, else of a bootstrap over documents, which asks how much another such corpus would
+            differ. None for a single document.
         high: upper end.
+        deviation: of an approximate protocol from the exact one, relative; None for an exact one.
+        deviation_low: lower end of its 95 % interval, None for a single document.
+        deviation_high: upper end.
+        n_deviation: documents scored under both protocols.
+        n_unscored_documents: documents that a precision left out.
+        n_unscored_tokens: tokens that nobody paid for, in the documents scored.
         n_lossy: documents that the model's tokenizer does not restore exactly.
+        repair_nll: nats, within `nll`, that mend them.
     """
 
     model: str
@@ -99,112 +102,43 @@ class Score:
     corpus_sha256: str
     protocol: str
     prefix: str
+    first_token: str
+    context_length: int | None
+    dtype: str
+    quantization: str
+    device: str
+    attention: str
+    unused_ids: int
+    softcap: float | None
+    tied_embeddings: bool | None
+    special_text: str
     metric: str
     value: float
     nll: float
     low: float | None
     high: float | None
+    deviation: float | None
+    deviation_low: float | None
+    deviation_high: float | None
+    n_deviation: int
     n_documents: int
+    n_unscored_documents: int
     n_characters: int
     n_bytes: int
     n_tokens: int | None
+    n_unscored_tokens: int
     n_lossy: int
+    repair_nll: float
     software: str
 
 
-Scorer = Callable[[Corpus, Path], list[Scored]]
-
-
-def scorer(entry: ModelEntry, protocol: ScoringProtocol, warn: Callable[[str], None]) -> Scorer:
-    """Return what scores a corpus with a model, loaded once; the scorer's second argument is its journal.
-
-    Raises:
-        UserError: when the backend is unknown, an option is wrong, or the model does not load.
-    """
-    if entry.backend == "compressors":
-        wrong = set(entry.options) - {"codec"}
-        if wrong:
-            raise UserError(
-                f"model {entry.slug} in params.yaml has wrong options: {', '.join(sorted(wrong))}"
-            )
-        return _compressor_scorer(str(entry.options.get("codec", entry.slug)))
-    if entry.backend != "transformers":
-        raise UserError(
-            f"backend {entry.backend!r} of {entry.slug} is unknown; choose one of {', '.join(BACKENDS)}"
-        )
-    from evaluate.transformers_model import load
-
-    wrong = set(entry.options) - set(signature(load).parameters)
-    if wrong or "source" not in entry.options:
-        raise UserError(
-            f"model {entry.slug} in params.yaml has wrong options ({', '.join(sorted(wrong)) or 'no source'}); it "
-            f"takes {', '.join(signature(load).parameters)}"
-        )
-    model = load(**{**entry.options, "name": entry.slug})
-    fitted = protocol.within(model.context_length)
-    if fitted != protocol:
-        warn(
-            f"{entry.slug} reads {model.context_length} tokens, fewer than the window of {protocol.window}: "
-            f"scored as {fitted}, which is not comparable with {protocol}"
-        )
-    return _language_model_scorer(model, fitted)
-
-
-def _compressor_scorer(codec: str) -> Scorer:
-    settings = compressors.codec(codec).settings
-
-    def score(corpus: Corpus, _journal: Path) -> list[Scored]:
-        alone, stream = compressors.likelihoods(codec, corpus.documents())
-        return [
-            Scored(protocol=protocol, revision=settings, prefix="", software=settings, likelihoods=rows)
-            for protocol, rows in (("document", alone), ("stream", [stream]))
-        ]
-
-    return score
-
-
-def _language_model_scorer(model: LanguageModel, protocol: ScoringProtocol) -> Scorer:
-    def score(corpus: Corpus, journal: Path) -> list[Scored]:
-        rows = likelihoods(
-            model,
-            corpus.documents(),
-            protocol,
-            journal_file=journal,
-            key=_digest([model.revision, model.software, str(model.prefix), str(protocol), corpus.sha256]),
-            label=f"{model.name} on {corpus.name}",
-        )
-        return [
-            Scored(
-                protocol=str(protocol),
-                revision=model.revision,
-                prefix=str(model.prefix),
-                software=model.software,
-                likelihoods=rows,
-            )
-        ]
-
-    return score
-
-
-def weights_of(entry: ModelEntry) -> str:
-    """Return what identifies an entry's weights, or its codec; empty for a hub id without a revision.
-
-    Raises:
-        UserError: when a local model is missing or not what its entry declares.
-    """
-    if entry.backend == "transformers":
-        wanted = {name: entry.options.get(name) for name in ("revision", "sha256")}
-        return identity(str(entry.options.get("source")), **wanted)
-    return f"codec:{entry.options.get('codec', entry.slug)}"
-
-
-def cell_key(entry: ModelEntry, weights: str, protocol: ScoringProtocol, corpus: Corpus) -> str:
-    """Return the digest of what makes a cell's numbers: model and weights, protocol, texts, our arithmetic.
+def cell_key(entry: ModelEntry, weights: str, settings: str, corpus: Corpus) -> str:
+    """Return the digest of what makes a cell's numbers: model and weights, settings, texts, our arithmetic.
 
     Library versions are recorded in the cell and not part of its key: an upgrade scores nothing again.
     """
     options = dict(entry.options)
-    return _digest([ARITHMETIC, entry.slug, entry.backend, options, weights, str(protocol), corpus.sha256])
+    return _digest([ARITHMETIC, entry.slug, entry.backend, options, weights, settings, corpus.sha256])
 
 
 def is_current(path: Path, key: str) -> bool:
@@ -218,7 +152,17 @@ def is_current(path: Path, key: str) -> bool:
 
 def write_cell(path: Path, entry: ModelEntry, corpus: Corpus, scored: Sequence[Scored], key: str) -> None:
     """Write a cell by rename; its key stands in the file's metadata, for a cell may have no rows."""
-    rows = [{**_origin(entry, corpus, part), **asdict(row)} for part in scored for row in part.likelihoods]
+    rows = [
+        {**_origin(entry, corpus, part), **row}
+        for part in scored
+        for row in [
+            *(asdict(row) for row in part.likelihoods),
+            *(
+                {"document": document, "n_characters": characters, "n_bytes": n_bytes}
+                for document, characters, n_bytes in part.unscored
+            ),
+        ]
+    ]
     with replacing(path) as temporary:
         table = pa.Table.from_pylist(rows, schema=_CELL.with_metadata({"key": key}))
         pq.write_table(table, temporary, compression="zstd")
@@ -234,32 +178,40 @@ def read_cell(path: Path, name: str) -> list[Score]:
     Raises:
         UserError: when the file is no cell.
     """
-    if not path.is_file():
-        raise UserError(
-            f"{path} is missing; make it with `python -m evaluate score --model {path.parent.name}`"
-        )
-    try:
-        rows = pq.read_table(path, schema=_CELL).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is no readable cell of scores; delete it and run `dvc repro`") from error
+    rows = _read(path)
     scores = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         part = [row for row in rows if row["protocol"] == protocol]
-        own = [f.name for f in fields(Likelihood)]
-        paid = [Likelihood(**{column: row[column] for column in own}) for row in part]
+        paid = [_likelihood(row) for row in part if row["nll"] is not None]
+        unscored = [(row["n_characters"], row["n_bytes"]) for row in part if row["nll"] is None]
+        own = {f.name for f in fields(Likelihood)}
         origin = {column: part[0][column] for column in _CELL.names if column not in own}
-        origin["name"] = name
-        scores += [score for metric in METRICS for score in _summarise(paid, metric, origin)]
+        scores += _summaries(paid, unscored, {**origin, "name": name})
     return scores
 
 
+def paid(path: Path) -> dict[str, list[Likelihood]]:
+    """Return by protocol what the documents that a cell scores cost.
+
+    Raises:
+        UserError: when the file is no cell.
+    """
+    found: dict[str, list[Likelihood]] = {}
+    for row in _read(path):
+        if row["nll"] is not None:
+            found.setdefault(row["protocol"], []).append(_likelihood(row))
+    return found
+
+
 def summarise(entry: ModelEntry, corpus: Corpus, scored: Scored) -> list[Score]:
-    """Return every metric of likelihoods that just came from a scorer."""
+    """Return every metric of likelihoods that were just computed."""
     origin = {**_origin(entry, corpus, scored), "name": entry.name}
-    return [score for metric in METRICS for score in _summarise(scored.likelihoods, metric, origin)]
+    unscored = [(characters, n_bytes) for _, characters, n_bytes in scored.unscored]
+    return _summaries(scored.likelihoods, unscored, origin)
 
 
-def _origin(entry: ModelEntry, corpus: Corpus, scored: Scored) -> dict[str, str]:
+def _origin(entry: ModelEntry, corpus: Corpus, scored: Scored) -> dict[str, Any]:
+    named = scored.conditions or Conditions(dtype="", device="", special_text="")
     return {
         "model": entry.slug,
         "backend": entry.backend,
@@ -269,31 +221,53 @@ def _origin(entry: ModelEntry, corpus: Corpus, scored: Scored) -> dict[str, str]
         "corpus_sha256": corpus.sha256,
         "protocol": scored.protocol,
         "prefix": scored.prefix,
+        "first_token": scored.first_token,
+        "context_length": scored.context_length,
+        **asdict(named),
         "software": scored.software,
     }
 
 
-def _summarise(rows: Sequence[Likelihood], metric: str, origin: Mapping[str, Any]) -> list[Score]:
-    unit = METRICS[metric]
-    if unit == "token" and not any(row.n_tokens for row in rows):
-        return []
-    low, high = interval(rows, unit) or (None, None)
+def _summaries(
+    rows: Sequence[Likelihood], unscored: Sequence[tuple[int, int]], origin: Mapping[str, Any]
+) -> list[Score]:
+    found = deviation(rows)
     counted = [row.n_tokens for row in rows if row.n_tokens is not None]
-    return [
-        Score(
-            **origin,
-            metric=metric,
-            value=rate(rows, unit),
-            nll=sum(row.nll for row in rows),
-            low=low,
-            high=high,
-            n_documents=len(rows),
-            n_characters=sum(row.n_characters for row in rows),
-            n_bytes=sum(row.n_bytes for row in rows),
-            n_tokens=sum(counted) if counted else None,
-            n_lossy=sum(not row.lossless for row in rows),
-        )
-    ]
+    common = {
+        **origin,
+        "nll": sum(row.nll for row in rows),
+        "deviation": found and found.value,
+        "deviation_low": found and found.low,
+        "deviation_high": found and found.high,
+        "n_deviation": found.n_documents if found else 0,
+        "n_documents": len(rows),
+        "n_unscored_documents": len(unscored),
+        "n_characters": sum(row.n_characters for row in rows),
+        "n_bytes": sum(row.n_bytes for row in rows),
+        "n_tokens": sum(counted) if counted else None,
+        "n_unscored_tokens": sum(row.n_unscored for row in rows),
+        "n_lossy": sum(not row.lossless for row in rows),
+        "repair_nll": sum(row.repair_nll for row in rows),
+    }
+    scores = []
+    for metric, unit in METRICS.items():
+        if unit == "token" and not any(counted):
+            continue
+        low, high = _interval(rows, unscored, unit) or (None, None)
+        scores.append(Score(**common, metric=metric, value=rate(rows, unit), low=low, high=high))
+    return scores
+
+
+def _interval(
+    rows: Sequence[Likelihood], unscored: Sequence[tuple[int, int]], unit: Unit
+) -> tuple[float, float] | None:
+    if not unscored:
+        return interval(rows, unit)
+    if unit == "token":  # how many the others have is not known
+        return None
+    column = 0 if unit == "character" else 1
+    population = [*unit_counts(rows, unit).astype(int), *(counts[column] for counts in unscored)]
+    return stopping.interval(rows, population, unit)
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
@@ -305,6 +279,25 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
         for score in sorted(scores, key=lambda s: (s.model, s.corpus, s.protocol, s.metric)):
             values = (getattr(score, name) for name in names)
             writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in values])
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing; make it with `python -m evaluate score --model {path.parent.name}`"
+        )
+    try:
+        table = pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is no readable cell of scores; delete it and run `dvc repro`") from error
+    if not table.schema.equals(_CELL):
+        raise UserError(f"{path} is a cell of another version; score it again with `dvc repro`")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _likelihood(row: Mapping[str, Any]) -> Likelihood:
+    return Likelihood(**{f.name: row[f.name] for f in fields(Likelihood)})
 
 
 def _digest(value: Any) -> str:

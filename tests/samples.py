@@ -17,11 +17,13 @@ from collectors.snapshot import Snapshot, read_records
 from collectors.source import Source
 from collectors.warc import Record
 from collectors.web.fetch import Fetcher
-from evaluate.model import Prefix, Tokens
+from evaluate.model import Conditions, Prefix, Tokens
+from evaluate.windows import SINKS
 from world import World
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_PREFIX = Prefix(kind="none", token=None)
+CONDITIONS = Conditions(dtype="float64")
 REQUEST = Request(
     name="test-2026-09",
     source="test",
@@ -45,7 +47,10 @@ class ByteModel:
     context_length: int | None = None
     vocabulary_size: int = 257
     prefix: Prefix = NO_PREFIX
+    conditions: Conditions = CONDITIONS
     software: str = "numpy"
+    batch_tokens: int = 2048
+    sink_refusal: str = ""
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) for text in texts]
@@ -53,15 +58,35 @@ class ByteModel:
     def decode(self, tokens: Tokens) -> str:
         return bytes(tokens.astype(np.uint8)).decode()
 
-    def nll(self, inputs: Tokens, targets: Tokens) -> NDArray[np.float64]:
-        n = targets.shape[1]
-        costs = np.empty(targets.shape)
-        for row, (tokens, wanted) in enumerate(zip(inputs, targets, strict=True)):
-            for i, target in enumerate(wanted):
-                context = tokens[: len(tokens) - n + 1 + i]
-                probability = (np.sum(context == target) + 1) / (len(context) + self.vocabulary_size)
-                costs[row, i] = -np.log(probability)
+    def nll(self, inputs: Sequence[Tokens], targets: Sequence[Tokens]) -> list[NDArray[np.float64]]:
+        return [
+            np.array(
+                [self.cost(tokens[: len(tokens) - len(wanted) + 1 + i], t) for i, t in enumerate(wanted)]
+            )
+            for tokens, wanted in zip(inputs, targets, strict=True)
+        ]
+
+    def sink_nll(
+        self, inputs: Sequence[Tokens], targets: Sequence[Tokens], *, window: int, stride: int
+    ) -> list[NDArray[np.float64]]:
+        costs = []
+        for tokens, wanted in zip(inputs, targets, strict=True):
+            places = range(len(tokens) - len(wanted), len(tokens))
+            contexts = [sink_context(tokens, i, window, stride) for i in places]
+            costs.append(np.array([self.cost(c, t) for c, t in zip(contexts, wanted, strict=True)]))
         return costs
+
+    def cost(self, context: Tokens, target: np.int64) -> float:
+        return -float(np.log((np.sum(context == target) + 1) / (len(context) + self.vocabulary_size)))
+
+
+def sink_context(tokens: Tokens, place: int, window: int, stride: int) -> Tokens:
+    """Return what a rolling cache with sinks holds once it has read the token at a place."""
+    if place < window:
+        return tokens[: place + 1]
+    step = window + (place - window) // stride * stride
+    latest = tokens[step - (window - stride - SINKS) : place + 1]
+    return np.concatenate([tokens[:SINKS], latest])
 
 
 def make_document(text: str, number: int = 0, **fields: Any) -> Document:

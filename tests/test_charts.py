@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluate import charts, svg
-from evaluate.charts import Point, Row
-from evaluate.svg import DARK, LIGHT
+from evaluate.report import charts, svg
+from evaluate.report.charts import Point, Row
+from evaluate.report.svg import DARK, LIGHT
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert(1)</script>\"'&\x00\x1b\ud800]]>"
@@ -146,6 +146,13 @@ def test_names_never_overlap() -> None:
     assert len({(y, x) for y, x, _ in lines}) == len(lines)
     lone = scatter([Point(label="lone", x=1, y=1)], named=True)
     assert [name.text for name in by_class(lone, "name")] == ["lone"]
+
+
+@pytest.mark.parametrize("label", ["model-0", "i" * 9, "Qwen3-0.6B"])
+def test_a_name_that_was_given_room_is_whole(label: str) -> None:
+    """What was placed beside its point because it fits is not cut for a rounding error."""
+    (name,) = by_class(scatter([Point(label=label, x=0.1, y=0.5)], named=True), "name")
+    assert name.text == label
 
 
 def test_dot_and_whisker_positions() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectors.document import UserError
-from evaluate.compressors import CODECS, likelihoods
-from evaluate.likelihood import rate
+from evaluate.backends.compressors import CODECS, likelihoods
+from evaluate.rates import rate
 
 
 @settings(deadline=None, max_examples=15)

@@ -13,9 +13,10 @@ from collectors.dedup import EXACT, NEAR, SAME
 from collectors.document import SCHEMA
 from collectors.filters import _KNOWN as FILTERS
 from collectors.source import SOURCES
-from evaluate import fit, report, scores
+from evaluate import fit, scores
 from evaluate.__main__ import BENCHMARKS, PUBLISHED, main
 from evaluate.__main__ import COMMANDS as EVALUATE
+from evaluate.report import page as report
 from samples import ROOT
 
 README = (ROOT / "README.md").read_text()

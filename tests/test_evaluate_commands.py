@@ -2,6 +2,14 @@
 
 import json
 import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +23,7 @@ from test_transformers_model import WIDE, save_model
 from collectors.build import write_corpus
 from evaluate import scores
 from evaluate.__main__ import COMMANDS, main
-from samples import REQUEST, make_document
+from samples import REQUEST, ROOT, make_document
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then some — żółw.\n" * 5
 
@@ -151,6 +159,25 @@ def test_a_shorter_context_is_said_and_recorded(project: Path, capsys: pytest.Ca
         (("--model", "tiny", "--protocol", "huang2024"), "--protocol would record scores under settings"),
         (("--model", "tiny", "--text", "a.txt", "--separator", "<eod>"), "separator '<eod>' is no token"),
         (("--model", "tiny", "--text", "a.txt", "--protocol", "huang2024"), "scores nothing below 101"),
+        (("--model", "tiny", "--precision", "0.1"), "--precision would record scores under settings"),
+        (
+            ("--model", "tiny", "--text", "a.txt", "--precision", "2"),
+            "precision 2.0 must be a number above 0",
+        ),
+        (
+            ("--model", "tiny", "--text", "a.txt", "--precision", "0"),
+            "precision 0.0 must be a number above 0",
+        ),
+        (("--model", "tiny", "--text", "a.txt", "--quantization", "int3"), "quantization 'int3' is unknown"),
+        (("--model", "gpt2", "--text", "a.txt", "--protocol", "sink"), "use protocol full or auto"),
+        (("--model", "gzip", "--text", "a.txt", "--protocol", "full"), "gzip is a compressor"),
+        (("--model", "tiny", "--corpus", "nothing"), "nothing holds no .parquet and no .jsonl file"),
+        (("--model", "tiny", "--corpus", "blank"), "blank holds no text"),
+        (("--all", "--text", "a.txt"), "--all scores the corpora of params.yaml"),
+        (
+            ("--model", "tiny", "--text", "a.txt", "--protocol", "huang2024", "--precision", "0.1"),
+            "use protocol full, sink or auto",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
@@ -161,8 +188,13 @@ def test_mistakes_are_one_line_and_status_2(
     (project / "latin.txt").write_bytes(b"caf\xe9")
     (project / "empty.txt").write_text("")
     (project / "bad.gguf").write_bytes(b"GGUF" + bytes(100))
-    (project / "texts").mkdir()
-    (project / "texts" / "a.jsonl").write_text('{"text": "a"}\n')
+    for name, content in (("texts", '{"text": "a"}\n'), ("nothing", None), ("blank", '{"text": ""}\n')):
+        (project / name).mkdir()
+        if content:
+            (project / name / "a.jsonl").write_text(content)
+    gpt2 = transformers.GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=512)
+    if "gpt2" in arguments:
+        arguments = tuple(str(save_model(project / "gpt2", gpt2)) if a == "gpt2" else a for a in arguments)
     status, out, err = run(capsys, "score", *arguments)
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
@@ -177,7 +209,7 @@ def test_mistakes_are_one_line_and_status_2(
         ("- a", "must hold the mappings `models` and `snapshots`"),
         ("{models: {m: null}, snapshots: {}}", "model m in params.yaml must be a mapping with a `backend`"),
         ("{models: {m: {}}, snapshots: {}, score: {stride: 9999}}", "stride 9999 must be"),
-        ("{models: {m: {}}, snapshots: {}, score: {speed: 9}}", "takes protocol, window and stride"),
+        ("{models: {m: {}}, snapshots: {}, score: {speed: 9}}", "takes protocol, window, stride, precision,"),
         ("{models: {m: {}}, snapshots: {}, score: {window: wide}}", "must be whole numbers"),
         ("{models: {m: {backend: compressors}}, snapshots: {s: {}}}", "corpora/s holds no built corpus"),
         (
@@ -185,6 +217,14 @@ def test_mistakes_are_one_line_and_status_2(
             "`score` in params.yaml must be",
         ),
         ("{models: {m: {}}, snapshots: {}, score: {window: 1900.5}}", "must be whole numbers"),
+        ("{models: {m: {}}, snapshots: {}, score: {window: 0}}", "which must be at least 2"),
+        ("{models: {m: {}}, snapshots: {}, score: {protocol: best}}", "protocol 'best' is unknown"),
+        ("{models: {m: {}}, snapshots: {}, score: {seed: x}}", "seed 'x' must be a whole number"),
+        ("{models: {m: {}}, snapshots: {}, score: {engine: spark}}", "engine 'spark' is unknown"),
+        ("{models: {m: {}}, snapshots: {}, score: {precision: 2}}", "precision 2 must be a number above 0"),
+        ("{models: {m: {backend: compressors, price: 2}}, snapshots: {}}", "`price` of model m"),
+        ("{models: {m: {backend: endpoint}}, snapshots: {}}", "lacks url, model, tokenizer, revision"),
+        ("{models: {m: {backend: transformers}}, snapshots: {}}", "model m in params.yaml lacks source"),
     ],
 )
 def test_a_wrong_params_file_is_one_line(
@@ -227,3 +267,202 @@ def test_renaming_a_model_scores_nothing_again(project: Path, capsys: pytest.Cap
     assert "0 of 1 corpora scored" in err
     cell = project / "results/scores/gzip" / f"{REQUEST.name}.parquet"
     assert {s.name for s in scores.read_cell(cell, "GNU zip")} == {"GNU zip"}
+
+
+def write_texts(folder: Path, n: int, length: int) -> Path:
+    """Write a folder of JSON lines: texts of words, none like another."""
+    chosen = random.Random(n)
+    folder.mkdir()
+    texts = ["".join(chosen.choices("abcdefgh ", k=chosen.randint(length // 2, length))) for _ in range(n)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return folder
+
+
+def test_sink_is_scored_and_its_deviation_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every token is scored, close to what the exact protocol says of a model whose sinks are random."""
+    (project / "a.txt").write_text(TEXT)
+    exact = run_json(capsys, "score", "--model", "tiny", "--text", "a.txt")
+    status, out, err = run(
+        capsys, "score", "--model", "tiny", "--text", "a.txt", "--protocol", "sink", "--json"
+    )
+    result = json.loads(out)
+    assert (status, result["protocol"]) == (0, "sink/100/30")
+    assert result["n_tokens"] == exact["n_tokens"]
+    deviation = result["nll_nats"] / exact["nll_nats"] - 1
+    assert deviation != 0
+    assert f"tiny on a.txt: sink deviates by {deviation:+.3%} from full on 1 document" in err
+
+
+def test_auto_reads_a_single_text_exactly(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To know how far sink deviates on it would be to score it twice."""
+    (project / "a.txt").write_text(TEXT)
+    exact = run_json(capsys, "score", "--model", "tiny", "--text", "a.txt", "--protocol", "full")
+    status, out, err = run(
+        capsys, "score", "--model", "tiny", "--text", "a.txt", "--protocol", "auto", "--json"
+    )
+    assert (status, err) == (0, "")
+    assert json.loads(out) == exact
+
+
+def test_a_precision_scores_no_more_than_it_needs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And its interval holds what all documents cost."""
+    write_texts(project / "texts", 150, 60)
+    arguments = ("score", "--model", "tiny", "--corpus", "texts", "--protocol", "full")
+    every = run_json(capsys, *arguments)
+    some = run_json(capsys, *arguments, "--precision", "0.05")
+    assert (every["n_documents"], some["n_documents"] < 150) == (150, True)
+    low, high = some["interval"]
+    assert low < every["bits_per_character"] < high
+    assert (high - low) / 2 <= 0.05 * some["bits_per_character"]
+    assert some["corpus_sha256"] == every["corpus_sha256"]
+
+
+@pytest.mark.parametrize("protocol", ["full", "sink", "auto"])
+@pytest.mark.parametrize("separator", [(), ("--separator", "<|endoftext|>")])
+@pytest.mark.usefixtures("project")
+def test_a_text_may_be_one_character(
+    protocol: str, separator: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It costs log2 of the vocabulary without a prefix, and what the model says with one."""
+    Path("a.txt").write_text("x")
+    own = ("score", "--model", "./tiny", "--text", "a.txt", "--protocol", protocol)
+    result = run_json(capsys, *own, *separator)
+    assert (result["n_characters"], result["n_tokens"], result["n_documents"]) == (1, 1, 1)
+    uniform = result["bits_per_character"] == pytest.approx(math.log2(258))
+    assert uniform == (separator == ())
+
+
+def test_json_says_what_a_number_is(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every field that a program needs to use it, with one value for a text and a list for recorded corpora."""
+    (project / "a.txt").write_text(TEXT)
+    result = run_json(capsys, "score", "--model", "tiny", "--text", "a.txt")
+    (recorded,) = run_json(capsys, "score", "--model", "tiny")
+    assert recorded.keys() == result.keys()
+    assert result.keys() >= {
+        *("bits_per_character", "bits_per_byte", "bits_per_token", "interval", "nll_nats"),
+        *("n_documents", "n_tokens", "n_characters", "n_bytes", "n_lossy"),
+        *("model", "revision", "software", "corpus", "corpus_sha256", "protocol", "prefix"),
+    }
+    assert result["corpus_sha256"] != recorded["corpus_sha256"]
+
+
+def test_an_empty_corpus_is_scored_with_a_word(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that the pipeline built and that kept no document has a cell and no score."""
+    write_corpus(project / "corpora" / REQUEST.name, REQUEST, [])
+    status, out, err = run(capsys, "score", "--model", "tiny")
+    assert (status, out) == (0, "")
+    assert f"{REQUEST.name} kept no document, so there is nothing to score" in err
+    status, _, err = run(capsys, "score", "--model", "tiny", "--corpus", f"corpora/{REQUEST.name}")
+    assert status == 2
+    assert "holds no text" in err
+
+
+def test_all_scores_every_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each result under the name of its model, although protocol and corpus are the same."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["models"]["other"] = {"backend": "transformers", "source": "tiny"}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    results = run_json(capsys, "score", "--all")
+    found = {(result["model"], result["protocol"], result["prefix"]) for result in results}
+    assert found == {
+        ("tiny", "full/100/30", "separator <|endoftext|> (0)"),
+        ("other", "full/100/30", "none"),
+        ("gzip", "document", ""),
+        ("gzip", "stream", ""),
+    }
+    _, _, err = run(capsys, "score", "--all")
+    assert [
+        line for line in err.splitlines() if "0 of 1 corpora scored, 1 unchanged" in line
+    ] == err.splitlines()
+
+
+def test_settings_that_draw_are_part_of_a_cell(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another precision or seed scores again; another engine or price does not."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+
+    def scored(**settings: Any) -> bool:
+        params["score"].update(settings)
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        status, _, err = run(capsys, "score", "--model", "tiny")
+        assert status == 0, err
+        return "1 of 1 corpora scored" in err
+
+    assert scored()
+    assert not scored(seed=2)
+    assert scored(precision=0.1)
+    assert scored(seed=3)
+    params["models"]["tiny"]["price"] = {"per_hour": 1}
+    assert not scored()
+    assert not scored(engine="ray")
+    assert scored(engine="local", precision=None, protocol="auto")
+
+
+def command(*arguments: str) -> "subprocess.Popen[bytes]":
+    """Start the command as a user does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "evaluate", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def journalled() -> bytes:
+    """Return what the journal of the only shard holds."""
+    files = list(Path(".staging").rglob("*.jsonl"))
+    return files[0].read_bytes() if files else b""
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_where_it_stopped(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A `kill -9`, twice: what a journal holds stays in it, and the number is that of a run without any kill."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["score"] = {"protocol": "full", "window": 100, "stride": 20}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    write_texts(project / "texts", 150, 400)
+    arguments = ("score", "--model", "tiny", "--corpus", "texts")
+    expected = run_json(capsys, *arguments)
+    held = b""
+    for _ in range(2):
+        with command(*arguments) as process:
+            while journalled().count(b"\n") < held.count(b"\n") + 10 and process.poll() is None:
+                time.sleep(0.005)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        finished = journalled()
+        assert finished.startswith(held[: held.rfind(b"\n") + 1])
+        held = finished
+    places = [json.loads(line)[0] for line in held.splitlines()[1:-1]]
+    assert len(set(places)) == len(places) >= 18
+    assert run_json(capsys, *arguments) == expected
+    assert not list(Path(".staging").rglob("*.jsonl"))
+
+
+@pytest.mark.slow
+def test_ray_writes_the_files_that_one_process_writes(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models on two corpora, as tasks of a local Ray: the same cells."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    second = replace(REQUEST, name="second-2026-09")
+    write_corpus(project / "corpora" / second.name, second, [make_document(TEXT[5:], n) for n in range(3)])
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["snapshots"][second.name] = {}
+    params["models"]["other"] = {"backend": "transformers", "source": "tiny"}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    status, _, err = run(capsys, "score", "--all")
+    assert status == 0, err
+    shutil.move("results", "local")
+    params["score"]["engine"] = "ray"
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    with command("score", "--all") as process:
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    cells = sorted(path.relative_to("local") for path in Path("local").rglob("*.parquet"))
+    assert len(cells) == 6
+    for cell in cells:
+        ours, theirs = pq.read_table("local" / cell), pq.read_table("results" / cell)
+        assert ours.drop_columns("nll") == theirs.drop_columns("nll")
+        assert theirs["nll"].to_pylist() == pytest.approx(ours["nll"].to_pylist(), rel=1e-6)
+        assert ours.schema.metadata == theirs.schema.metadata
+    assert not list(Path(".staging").rglob("*.jsonl"))

@@ -8,9 +8,9 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from collectors.document import UserError, sha256_of
-from evaluate.gguf_conversion import converted
+from evaluate.backends.gguf_conversion import converted
+from evaluate.backends.transformers_model import load
 from evaluate.likelihood import likelihoods
-from evaluate.transformers_model import load
 from evaluate.windows import ScoringProtocol
 
 HIDDEN, HEADS, FEED = 32, 4, 64

@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from collectors.document import UserError
-from evaluate import report
-from evaluate.results import ReportData, read
+from evaluate.corpus import Corpus
+from evaluate.model import Conditions, Likelihood, ModelEntry
+from evaluate.report import page as report
+from evaluate.report.results import ReportData, Score, read, table
+from evaluate.scores import Scored, summarise, write_scores
 
 HOSTILE = "<script>alert(1)</script>\"' onload=alert(2) {{ 7*7 }} &amp; \u202e\x1b"
 NAMES = ["news-2026-07", "packages-2026-07"]
@@ -25,14 +28,48 @@ DIGEST = "0123456789abcdef" * 4
 SCORE = {
     "revision": "c0ffee" * 7,
     "corpus_sha256": DIGEST,
-    "prefix": "bos 1",
+    "protocol": "full/1900/512",
+    "prefix": "bos <s> (1)",
+    "first_token": "prefix",
+    "context_length": 8192,
+    "dtype": "float32",
+    "quantization": "",
+    "device": "cpu",
+    "attention": "sdpa",
+    "unused_ids": 0,
+    "softcap": "",
+    "tied_embeddings": "True",
+    "special_text": "plain",
+    "nll": 40_000,
+    "deviation": "",
+    "deviation_low": "",
+    "deviation_high": "",
+    "n_deviation": 0,
     "n_documents": 40,
+    "n_unscored_documents": 0,
     "n_characters": 52_000,
     "n_bytes": 53_000,
-    "n_tokens": "",
+    "n_tokens": 12_000,
+    "n_unscored_tokens": 0,
     "n_lossy": 0,
+    "repair_nll": 0,
     "software": "torch 2.13.0",
 }
+# What a row of a compressor leaves empty.
+CONDITIONS = (
+    *("prefix", "first_token", "context_length", "dtype", "quantization", "device", "attention"),
+    *("softcap", "tied_embeddings", "special_text", "n_tokens"),
+)
+APPROXIMATE = "sink/1900/512"
+SINK: dict[str, object] = {
+    "protocol": APPROXIMATE,
+    "deviation": 0.00021,
+    "deviation_low": -0.0001,
+    "deviation_high": 0.00052,
+    "n_deviation": 8,
+}
+EXACT: dict[str, object] = {}
+PRECISE: dict[str, object] = {"n_documents": 30, "n_unscored_documents": 10}
 FIT = {
     "dataset": "published",
     "study": "Huang et al. 2024",
@@ -54,23 +91,56 @@ FIT = {
 REFUSAL = "1 model has a published score; three are needed"
 
 
-def score_rows(text: str = "") -> list[dict[str, object]]:
-    """Return rows of scores.csv: two language models and two compressors on two corpora."""
+def score_rows(text: str = "", small: Mapping[str, object] = EXACT) -> list[dict[str, object]]:
+    """Return rows of scores.csv: two language models and two compressors on two corpora.
+
+    Args:
+        text: follows every text in them.
+        small: columns in which the better language model differs.
+    """
+    texts = (
+        "protocol",
+        "prefix",
+        "first_token",
+        "dtype",
+        "quantization",
+        "device",
+        "attention",
+        "special_text",
+    )
     rows = []
     for corpus, content in (("packages-2026-07", "code"), ("news-2026-07", "prose")):
-        for model, value, lossy in (("tiny", 1.2, 0), ("small", 0.9, 3)):
+        for model, value, own in (("tiny", 1.2, {}), ("small", 0.9, {"n_lossy": 3, **small})):
             base = {**SCORE, "model": model, "name": f"org/{model}-1b{text}", "backend": "transformers"}
-            base |= {"corpus": corpus, "content": content, "protocol": "full/1900/512", "n_lossy": lossy}
+            base |= {"corpus": corpus, "content": content, **own}
+            base |= {name: f"{base[name]}{text}" for name in texts}
             for metric, factor in (("bits_per_character", 1), ("bits_per_byte", 0.98), ("bits_per_token", 4)):
                 rate = value * factor
                 rows.append({**base, "metric": metric, "value": rate, "low": rate * 0.9, "high": rate * 1.1})
         for model, value in (("gzip", 2.4), ("xz", 2.0)):
             for protocol, factor in (("document", 1.25), ("stream", 1.0)):
-                base = {**SCORE, "model": model, "name": "", "backend": "compressors", "prefix": ""}
+                base = {
+                    **SCORE,
+                    **dict.fromkeys(CONDITIONS, ""),
+                    "model": model,
+                    "name": "",
+                    "backend": "compressors",
+                }
                 base |= {"corpus": corpus, "content": content, "protocol": protocol, "low": "", "high": ""}
                 base |= {"metric": "bits_per_character", "value": value * factor}
                 rows += [base, {**base, "metric": "bits_per_byte", "value": value * factor * 0.98}]
     return rows
+
+
+def difference_rows(text: str = "", protocol: str = "full/1900/512") -> list[dict[str, object]]:
+    """Return rows of differences.csv: the two language models, on one corpus hardly to be told apart."""
+    protocols = {"protocol": f"full/1900/512{text}", "other_protocol": f"{protocol}{text}"}
+    compressor = {"model": "gzip", "other": "small", **protocols, "protocol": "document"}
+    return [
+        {"corpus": corpus, **models, "difference": 0.3, "low": low, "high": 0.3123, "n_documents": 40}
+        for corpus, low in ((NAMES[0], 0.2891), (NAMES[1], -0.0004))
+        for models in (compressor, {"model": "tiny", "other": "small", **protocols})
+    ]
 
 
 def fit_rows(text: str = "") -> list[dict[str, object]]:
@@ -126,6 +196,7 @@ def write_inputs(folder: Path, text: str = "") -> tuple[Path, Path]:
          "location": "Fig 8", "note": f"no table holds its scores{text}"},
     ]  # fmt: skip
     write_csv(results / "scores.csv", score_rows(text))
+    write_csv(results / "differences.csv", difference_rows(text))
     write_csv(results / "fits.csv", fits)
     write_csv(results / "points.csv", points)
     write_csv(results / "law.csv", law)
@@ -276,6 +347,164 @@ def test_infinite_bits_are_named_not_drawn(tmp_path: Path) -> None:
     assert "Not shown, because their bits are not finite: org/small-1b." in page
 
 
+def test_a_deviation_and_what_was_left_out_stand_beside_the_rate(tmp_path: Path) -> None:
+    """A sink row tells how far it is from full, one that a precision cut short what its interval is of."""
+    results, corpora = write_inputs(tmp_path)
+    write_csv(results / "scores.csv", score_rows(small={**SINK, **PRECISE}))
+    page = report.render(read(results, corpora, NAMES))
+    assert (
+        "small-1b sink/1900/512 0.900 0.810 to 0.990 0.882 3.600 30 3 not restored "
+        "30 of 40 documents, interval of the whole corpus’s rate; "
+        "sink deviates by +0.02 % [−0.01, +0.05] from full, on 8 documents tiny-1b"
+    ) in words(page)
+    assert page.count('rowspan="2"') == page.count('<tr class="note">') == len(NAMES)
+    assert "reads each once" in words(page)
+
+
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        (
+            {**SINK, "deviation_low": "", "deviation_high": "", "n_deviation": 1},
+            "+0.02 % from full, on 1 document ",
+        ),
+        ({**SINK, "deviation": -1e-5}, "sink deviates by +0.00 % ["),
+        ({"protocol": "sink/1900/512"}, "not restored sink was not compared with full here tiny"),
+        ({**PRECISE, "low": ""}, "not restored 30 of 40 documents, "),
+    ],
+)
+def test_notes_say_only_what_is_known(tmp_path: Path, columns: dict[str, object], note: str) -> None:
+    """One document has no interval, what rounds to zero no minus, and a deviation may not be measured."""
+    results, corpora = write_inputs(tmp_path)
+    write_csv(results / "scores.csv", score_rows(small=columns))
+    assert note in words(report.render(read(results, corpora, NAMES)))
+
+
+def test_exact_and_complete_rates_carry_no_note(data: ReportData) -> None:
+    """Where nothing is approximate and nothing left out, nothing is added."""
+    page = report.render(data)
+    assert "rowspan" not in page
+    assert "sink" not in words(page)
+    assert "interval of the whole corpus" not in words(page)
+
+
+def test_neighbours_are_compared_on_what_both_have_scored(data: ReportData) -> None:
+    """Each language model against the next better one, with its interval, and whether that settles the order."""
+    page = words(report.render(data))
+    assert "1 of 2 pairs of neighbours is told apart in this order" in page
+    assert "news-2026-07 tiny-1b small-1b +0.3000 +0.2891 to +0.3123 40 packages-2026-07" in page
+    assert "packages-2026-07 tiny-1b small-1b +0.3000 not told apart −0.0004 to +0.3123 40" in page
+    assert "gzip small-1b" not in page
+
+
+def test_a_difference_against_the_ranking_is_said(data: ReportData) -> None:
+    """A model that is dearer overall and cheaper on the shared documents shows a negative difference."""
+    turned = [
+        replace(
+            d, model=d.other, other=d.model, protocol=d.other_protocol, other_protocol=d.protocol, low=0.01
+        )
+        for d in data.differences
+        if d.model == "tiny"
+    ]
+    page = words(report.render(replace(data, differences=tuple(turned))))
+    assert "None of 2 pairs of neighbours is told apart in this order" in page
+    assert page.count("tiny-1b small-1b −0.3000 the other way round −0.3123 to −0.0100 40") == len(NAMES)
+
+
+def test_a_single_model_has_no_neighbour(data: ReportData) -> None:
+    """With one language model there is no order to be sure of, and no model to be treated unlike."""
+    scores = tuple(score for score in data.scores if score.model != "tiny")
+    page = words(report.render(replace(data, scores=scores)))
+    assert "How sure the order is" not in page
+    assert "For the one language model: Protocol full/1900/512 Context length 8,192 tokens" in page
+    assert "differ" not in page.partition("What can move a rate")[2].partition("Scores are in")[0]
+
+
+def test_models_treated_alike_are_told_so(tmp_path: Path) -> None:
+    """Conditions that all share stand once, and what applies to none is not there."""
+    results, corpora = write_inputs(tmp_path)
+    write_csv(results / "scores.csv", score_rows(small={"n_lossy": 0}))
+    page = words(report.render(read(results, corpora, NAMES)))
+    assert (
+        "All 2 language models were treated alike: Protocol full/1900/512 Context length 8,192 tokens "
+        "A document’s first token behind bos &lt;s&gt; (1), which predicts it Precision float32 Device cpu "
+        "Attention sdpa Tied embeddings yes Text that spells a special token read as characters Scores are in"
+    ) in page
+
+
+def test_a_model_that_was_treated_in_two_ways_shows_both(data: ReportData) -> None:
+    """Two corpora under different protocols are no secret, and the model is not like the others."""
+    scores = tuple(
+        replace(score, protocol=APPROXIMATE) if (score.model, score.corpus) == ("tiny", NAMES[0]) else score
+        for score in data.scores
+    )
+    page = words(report.render(replace(data, scores=scores)))
+    assert "tiny-1b sink/1900/512; full/1900/512 – Scores are in" in page
+
+
+def test_conditions_that_differ_are_told_by_model(tmp_path: Path) -> None:
+    """What differs stands in a table with one row for each model, and nowhere else."""
+    results, corpora = write_inputs(tmp_path)
+    other = {
+        "prefix": "none",
+        "first_token": "uniform",
+        "context_length": "",
+        "dtype": "bfloat16",
+        "quantization": "bitsandbytes-8bit",
+        "unused_ids": 1024,
+        "softcap": 30,
+        "tied_embeddings": "False",
+        "n_unscored_tokens": 500,
+        "repair_nll": 400,
+    }
+    write_csv(results / "scores.csv", score_rows(small=other))
+    page = words(report.render(read(results, corpora, NAMES)))
+    shared, _, differing = page.partition("Where the 2 language models differ")
+    assert shared.rstrip().endswith(
+        "The same for all 2 language models: Protocol full/1900/512 Device cpu Attention sdpa "
+        "Text that spells a special token read as characters"
+    )
+    assert (
+        "Model Context length A document’s first token Precision Quantised weights Output ids that no token has "
+        "Soft-cap of logits Tied embeddings Not restored by the tokenizer Tokens nobody paid for "
+        "small-1b no limit known behind nothing, charged log₂ of the vocabulary bfloat16 bitsandbytes-8bit 1,024 30 no "
+        "6 of 80 documents; to mend them, 1,154 bits, 1.00 % of all 1,000 of 25,000 "
+        "tiny-1b 8,192 tokens behind bos &lt;s&gt; (1), which predicts it float32 – – – yes – –"
+    ) in differing
+
+
+def test_the_page_reads_scores_as_the_pipeline_writes_them(tmp_path: Path) -> None:
+    """What scoring summarises comes back column by column, in the kinds that the page knows."""
+    likelihood = Likelihood(
+        document="d",
+        nll=7.0,
+        n_tokens=3,
+        n_characters=10,
+        n_bytes=11,
+        lossless=False,
+        repair_nll=2.0,
+        exact_nll=6.5,
+    )
+    scored = Scored(
+        protocol=APPROXIMATE,
+        revision="1",
+        software="s",
+        likelihoods=[likelihood, replace(likelihood, document="e")],
+        prefix="none",
+        first_token="uniform",
+        conditions=Conditions(dtype="float32", softcap=30.0),
+    )
+    corpus = Corpus(name=NAMES[0], content="prose", sha256=DIGEST, files=(), column="text")
+    rows = summarise(ModelEntry(slug="m", backend="transformers"), corpus, scored)
+    write_scores(tmp_path / "scores.csv", rows)
+    read_back = table(tmp_path / "scores.csv", Score)
+    assert len(read_back) == len(rows) == 3
+    for row, back in zip(sorted(rows, key=lambda r: r.metric), read_back, strict=True):
+        for field in fields(Score):
+            written, seen = getattr(row, field.name), getattr(back, field.name)
+            assert seen == (pytest.approx(written) if isinstance(written, float) else written), field.name
+
+
 def test_data_versions_are_listed(data: ReportData) -> None:
     """Each corpus shows window, sizes, counts from the largest, and its digest, whole in the title."""
     page = report.render(data)
@@ -289,15 +518,23 @@ def test_data_versions_are_listed(data: ReportData) -> None:
 
 def test_nothing_measured_yet_still_gives_a_page() -> None:
     """Without any row the page says so, and shows no empty table."""
-    page = report.render(ReportData(scores=(), fits=(), points=(), law=(), unmatched=(), corpora=()))
+    page = report.render(
+        ReportData(scores=(), differences=(), fits=(), points=(), law=(), unmatched=(), corpora=())
+    )
     assert "Nothing yet" in page
     assert "0 language models and 0 classical compressors on 0 corpora" in words(page)
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
-    """Markup in any name, note or licence is shown as text, in the page and inside its charts."""
+    """Markup in any name, note, condition or licence is shown as text, in the page and inside its charts."""
     results, corpora = write_inputs(tmp_path, HOSTILE)
+    write_csv(results / "scores.csv", score_rows(HOSTILE, {**SINK, "dtype": "bfloat16"}))
+    write_csv(results / "differences.csv", difference_rows(HOSTILE, APPROXIMATE))
     page = report.render(read(results, corpora, NAMES))
+    assert "told apart in this order" in page
+    assert "sink deviates by" in page
+    for name in ("Protocol", "Precision", "A document’s first token", "Attention"):
+        assert name in page
     seen = Tags(page).seen
     assert "script" not in {tag for tag, _ in seen}
     assert not [name for _, attributes in seen for name in attributes if name.startswith("on")]
@@ -355,7 +592,8 @@ def test_lone_surrogates_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["scores.csv", "fits.csv", "points.csv", "law.csv", "unmatched.csv", "corpus.json"]
+    "name",
+    ["scores.csv", "differences.csv", "fits.csv", "points.csv", "law.csv", "unmatched.csv", "corpus.json"],
 )
 def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
     """A missing input is a user's error that names the file and how to make it."""
@@ -372,6 +610,13 @@ def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
     [
         ("scores.csv", "corpus_sha256", "digest", "it has no column 'corpus_sha256'"),
         ("scores.csv", "bits_per_character,1.2", "bits_per_character,much", "line 2, column 'value'"),
+        (
+            "scores.csv",
+            ",True,",
+            ",perhaps,",
+            "column 'tied_embeddings': 'perhaps' is neither true nor false",
+        ),
+        ("differences.csv", "0.3123", "inf", "column 'high': inf is no finite measurement"),
         ("points.csv", ",0.4,", ",nan,", "nan is no finite measurement"),
         ("scores.csv", DIGEST, "f" * 64, "another version of packages-2026-07"),
         ("points.csv", "true", "maybe", "line 2, column 'used': 'maybe' is neither true nor false"),
@@ -460,7 +705,10 @@ def browser() -> Iterator[Browser]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of the sample inputs, with long and hostile names, as a file address."""
     folder = tmp_path_factory.mktemp("page")
-    results, corpora = write_inputs(folder, f" {HOSTILE} {'x' * 60}")
+    text = f" {HOSTILE} {'x' * 60}"
+    results, corpora = write_inputs(folder, text)
+    write_csv(results / "scores.csv", score_rows(text, {**SINK, **PRECISE, "dtype": "bfloat16"}))
+    write_csv(results / "differences.csv", difference_rows(text, APPROXIMATE))
     report.write(results, corpora, NAMES, folder / "report.html")
     return (folder / "report.html").as_uri()
 

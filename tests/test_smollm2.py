@@ -9,8 +9,9 @@ import torch
 import transformers
 import yaml
 
+from evaluate.backends.transformers_model import TransformersModel, load
 from evaluate.likelihood import likelihoods
-from evaluate.transformers_model import TransformersModel, load
+from evaluate.model import Conditions
 from evaluate.windows import ScoringProtocol
 from samples import ROOT
 
@@ -92,6 +93,17 @@ def test_windows_of_real_text_stay_close_to_the_whole(exact: TransformersModel, 
     assert 0 < lost < 0.2
 
 
+def test_a_cache_with_sinks_stays_close_to_the_exact_protocol(exact: TransformersModel) -> None:
+    """On real prose far beyond the window, each token read once: to 1 %, a cache without sinks is off by 12."""
+    document = ("guide", (ROOT / "README.md").read_text()[:3000])
+    sink = ScoringProtocol(name="sink", window=256, stride=64)
+    approximate, full = (likelihoods(exact, [document], p)[0] for p in (sink, sink.exact))
+    assert approximate.n_tokens == full.n_tokens
+    assert (full.n_tokens or 0) > 2 * sink.window
+    assert approximate.nll == pytest.approx(full.nll, rel=1e-2)
+    assert approximate.nll != full.nll
+
+
 def test_bfloat16_equals_a_plain_scorer_in_bfloat16(exact: TransformersModel, plain: list[float]) -> None:
     """To 5e-4, the noise of its kernels; rounding the weights moves the rate itself by up to 2e-3."""
     rows = likelihoods(model(dtype="bfloat16"), texts(), ScoringProtocol())
@@ -120,3 +132,11 @@ def test_the_separator_stands_before_every_document(exact: TransformersModel) ->
     assert (exact.prefix.kind, exact.prefix.token) == ("separator", 0)
     assert exact.context_length == 8192
     assert exact.revision == f"sha256:{ENTRY['sha256']}"
+
+
+def test_what_can_move_its_rate_is_named(exact: TransformersModel) -> None:
+    """Every condition, as a row of scores will say it."""
+    assert exact.conditions == Conditions(
+        dtype="float32", device=exact.decoder.device.type, attention="sdpa", tied_embeddings=True
+    )
+    assert exact.sink_refusal == ""

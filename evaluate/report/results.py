@@ -20,7 +20,10 @@ class Score:
         metric: the unit of `value`: `bits_per_character`, `bits_per_byte` or `bits_per_token`.
         value: None where a model calls the text impossible, so that its bits are not finite.
         low: lower end of the 95 % interval of `value`, as `high` is its upper end; None without one.
-        n_lossy: documents that the model's tokenizer does not restore exactly.
+        nll: nats that the documents scored cost, None where they are not finite.
+        n_unscored_documents: documents that a precision left out.
+
+    The others are those of `scores.Score`.
     """
 
     model: str
@@ -31,13 +34,47 @@ class Score:
     corpus_sha256: str
     protocol: str
     prefix: str
+    first_token: str
+    context_length: int | None
+    dtype: str
+    quantization: str
+    device: str
+    attention: str
+    unused_ids: int
+    softcap: float | None
+    tied_embeddings: bool | None
+    special_text: str
     metric: str
     value: float | None
+    nll: float | None
     low: float | None
     high: float | None
+    deviation: float | None
+    deviation_low: float | None
+    deviation_high: float | None
+    n_deviation: int
     n_documents: int
+    n_unscored_documents: int
+    n_tokens: int | None
+    n_unscored_tokens: int
     n_lossy: int
+    repair_nll: float
     software: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A row of differences.csv: bits per character of `model` less those of `other`, on shared documents."""
+
+    corpus: str
+    model: str
+    other: str
+    protocol: str
+    other_protocol: str
+    difference: float
+    low: float
+    high: float
+    n_documents: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +165,7 @@ class ReportData:
     """Everything the page shows, one field per kind of input file."""
 
     scores: tuple[Score, ...]
+    differences: tuple[Difference, ...]
     fits: tuple[Fit, ...]
     points: tuple[Observation, ...]
     law: tuple[Law, ...]
@@ -139,7 +177,7 @@ def read(results: Path, corpora: Path, names: Sequence[str]) -> ReportData:
     """Read what the pipeline wrote.
 
     Args:
-        results: folder of scores.csv, fits.csv, points.csv, law.csv and unmatched.csv.
+        results: folder of scores.csv, differences.csv, fits.csv, points.csv, law.csv and unmatched.csv.
         corpora: folder that holds one folder with a corpus.json per corpus.
         names: the corpora that the report is about, in its order.
 
@@ -156,6 +194,7 @@ def read(results: Path, corpora: Path, names: Sequence[str]) -> ReportData:
             )
     return ReportData(
         scores=scores,
+        differences=table(results / "differences.csv", Difference),
         fits=table(results / "fits.csv", Fit),
         points=table(results / "points.csv", Observation),
         law=table(results / "law.csv", Law),

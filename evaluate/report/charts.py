@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from evaluate import svg
+from evaluate.report import svg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +263,7 @@ def _names(
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 at = {"start": left, "end": left + size, "middle": left + size / 2}[anchor]
-                drawn.append(svg.text(label, at, base, "name", size, 10, anchor))
+                drawn.append(svg.text(label, at, base, "name", math.inf, 10, anchor))
                 break
     return drawn
 

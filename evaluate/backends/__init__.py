@@ -1,0 +1,85 @@
+"""What an entry of params.yaml names: a backend, its options, and the weights they come to."""
+
+from collections.abc import Callable
+from inspect import signature
+
+from collectors.document import UserError
+from evaluate.backends.weights import identity
+from evaluate.model import LanguageModel, ModelEntry
+
+BACKENDS = ("transformers", "llama.cpp", "endpoint", "compressors")
+
+_REQUIRED = {
+    "transformers": ("source",),
+    "llama.cpp": ("source",),
+    "endpoint": ("url", "model", "tokenizer", "revision"),
+}
+# What a loader is told by us, or by its tests, and not by an entry.
+_OURS = {"name", "cache", "pause"}
+
+
+def load(entry: ModelEntry) -> LanguageModel:
+    """Load the language model of an entry.
+
+    Raises:
+        UserError: when the backend is unknown, an option is wrong, or the model does not load or not fit into memory.
+    """
+    loader = _loader(entry)
+    _require(entry)
+    known = [name for name in signature(loader).parameters if name not in _OURS]
+    wrong = sorted(map(str, set(entry.options) - set(known)))
+    if wrong:
+        raise UserError(
+            f"model {entry.slug} in params.yaml has wrong options ({', '.join(wrong)}); backend {entry.backend} takes "
+            f"{', '.join(known)}"
+        )
+    try:
+        return loader(**{**entry.options, "name": entry.slug})
+    except MemoryError as error:
+        raise UserError(
+            f"model {entry.slug} does not fit into memory ({error}); free some or choose a smaller model or dtype"
+        ) from error
+
+
+def weights_of(entry: ModelEntry) -> str:
+    """Return what identifies an entry's weights, or its codec; empty for a hub id without a revision.
+
+    Raises:
+        UserError: when an option is missing, or a local model is missing or not what its entry declares.
+    """
+    _require(entry)
+    if entry.backend in {"transformers", "llama.cpp"}:
+        wanted = {name: entry.options.get(name) for name in ("revision", "sha256")}
+        return identity(entry.options["source"], **wanted)
+    if entry.backend == "endpoint":
+        return f"declared:{entry.options['revision']}"
+    return f"codec:{entry.options.get('codec', entry.slug)}"
+
+
+def _require(entry: ModelEntry) -> None:
+    required = _REQUIRED.get(entry.backend, ())
+    missing = [name for name in required if not isinstance(entry.options.get(name), str)]
+    if missing:
+        raise UserError(
+            f"model {entry.slug} in params.yaml lacks {', '.join(missing)}; backend {entry.backend} needs "
+            f"{', '.join(required)} as text"
+        )
+
+
+def _loader(entry: ModelEntry) -> Callable[..., LanguageModel]:
+    # Each backend imports what takes seconds, and may be missing.
+    if entry.backend == "transformers":
+        from evaluate.backends import transformers_model
+
+        return transformers_model.load
+    if entry.backend == "llama.cpp":
+        from evaluate.backends import gguf_model
+
+        return gguf_model.load
+    if entry.backend == "endpoint":
+        from evaluate.backends import endpoint_model
+
+        return endpoint_model.load
+    raise UserError(
+        f"backend {entry.backend!r} of {entry.slug} is unknown; choose one of {', '.join(BACKENDS)}"
+    )

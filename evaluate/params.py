@@ -1,0 +1,100 @@
+"""What params.yaml says about models and scoring, checked: the only place here that reads the file."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from collectors.document import UserError
+from evaluate.measure import AUTO, Settings
+from evaluate.model import ModelEntry
+from evaluate.windows import PROTOCOLS, ScoringProtocol
+
+PARAMS = Path("params.yaml")
+
+
+def read() -> dict[str, Any]:
+    """Return the parameters.
+
+    Raises:
+        UserError: when the file is missing, damaged, or holds no models and snapshots.
+    """
+    try:
+        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(
+            f"{PARAMS} cannot be read ({' '.join(str(error).split())}); run from the repository"
+        ) from error
+    if not isinstance(params, dict) or not all(
+        isinstance(params.get(k), dict) for k in ("models", "snapshots")
+    ):
+        raise UserError(f"{PARAMS} must hold the mappings `models` and `snapshots`; see the comments in it")
+    return params
+
+
+def section(params: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a mapping of the parameters, empty where there is none.
+
+    Raises:
+        UserError: when it is no mapping.
+    """
+    found = params.get(name, {})
+    if not isinstance(found, dict):
+        raise UserError(f"`{name}` in params.yaml must be a mapping, not {found!r}")
+    return found
+
+
+def entry(slug: Any, options: Any) -> ModelEntry:
+    """Return a model as `params.yaml` lists it.
+
+    Raises:
+        UserError: when its name, its price or its shape is wrong.
+    """
+    if not isinstance(slug, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", slug) or slug in {".", ".."}:
+        raise UserError(
+            f"model name {slug!r} must be of letters, digits, . _ and -; rename it in params.yaml"
+        )
+    if not isinstance(options, dict):
+        raise UserError(f"model {slug} in params.yaml must be a mapping with a `backend`, not {options!r}")
+    rest = dict(options)
+    price = rest.pop("price", {})
+    if not isinstance(price, dict) or not all(
+        key in {"per_hour", "per_million_tokens"} and type(value) in {int, float}
+        for key, value in price.items()
+    ):
+        raise UserError(
+            f"`price` of model {slug} in params.yaml takes per_hour and per_million_tokens, numbers, not {price!r}"
+        )
+    return ModelEntry(
+        slug=slug,
+        backend=str(rest.pop("backend", "")),
+        name=str(rest.pop("name", "")),
+        options=rest,
+        price=price,
+    )
+
+
+def settings(params: dict[str, Any], *, protocol: str | None, precision: float | None) -> Settings:
+    """Return the section `score`, with what the command line says instead.
+
+    Raises:
+        UserError: when a value is wrong or unknown.
+    """
+    rest = dict(section(params, "score"))
+    name = rest.pop("protocol", AUTO)
+    name = protocol or name
+    if name not in (AUTO, *PROTOCOLS):
+        raise UserError(f"protocol {name!r} is unknown; choose one of {', '.join((AUTO, *PROTOCOLS))}")
+    if precision is not None:
+        rest["precision"] = precision
+    size = {key: rest.pop(key) for key in ("window", "stride") if key in rest}
+    unknown = set(rest) - {"precision", "seed", "engine"}
+    if unknown:
+        raise UserError(
+            "`score` in params.yaml takes protocol, window, stride, precision, seed and engine, not "
+            f"{', '.join(sorted(map(str, unknown)))}"
+        )
+    # Where `auto` may choose sink, that is what window and stride must suit.
+    cut = ScoringProtocol(name="sink" if name == AUTO else name, **size)
+    return Settings(protocol=cut, auto=name == AUTO, **rest)

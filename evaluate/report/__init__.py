@@ -1,0 +1,1 @@
+"""The report: what the pipeline wrote, as one page."""
