@@ -156,7 +156,7 @@ class TransformersModel:
             1, -(-states.shape[1] * self.rows_of_logits // LOGITS_AT_A_TIME.get(states.device.type, 2**24))
         )
         size = -(-states.shape[1] // pieces)
-        costs = []
+        costs = [torch.empty(0, device=states.device)]  # a step of a long row may score nothing
         for start in range(0, states.shape[1], max(1, size)):
             part = slice(start, start + size)
             logits = self.head(inputs_embeds=states[:, part], use_cache=False).logits[0]
