@@ -195,15 +195,13 @@ def _score_once(entry: ModelEntry, settings: measure.Settings, chosen: corpus.Co
         key = scores.cell_key(entry, backends.weights_of(entry), str(settings), chosen)
         journals = STAGING / "scores" / key
         scored = []
-        exchange = measure.measure(
-            entry,
-            chosen,
-            settings,
-            journals=journals,
-            parallel=measure.parallel(settings.engine),
-            say=_warn,
+        exchange = measure.measure(entry, chosen, settings, journals=journals, say=_warn)
+        measure.conduct(
+            {chosen.name: exchange},
+            settings.engine,
+            lambda _, found: scored.append(found),
+            together=measure.parallel(settings.engine, entry),
         )
-        measure.conduct({chosen.name: exchange}, settings.engine, lambda _, found: scored.append(found))
         shutil.rmtree(journals, ignore_errors=True)
     return [row for part in scored for row in scores.summarise(entry, chosen, part)]
 
@@ -234,7 +232,7 @@ def _score_cells(
             cells[cell] = (entry, chosen, scores.cell_key(entry, weights, how, chosen))
     missing = [cell for cell, (_, _, key) in cells.items() if not scores.is_current(_cell(*cell), key)]
     for cell in missing:
-        entry, chosen, _ = cells[cell]
+        entry, chosen, key = cells[cell]
         if chosen.empty:
             _warn(
                 f"{chosen.name} kept no document, so there is nothing to score; its dropped.parquet says why"
@@ -247,11 +245,20 @@ def _score_cells(
                 entry,
                 chosen,
                 settings,
-                journals=STAGING / "scores" / entry.slug / chosen.name,
-                parallel=measure.parallel(settings.engine),
+                journals=STAGING / "scores" / entry.slug / chosen.name / key,
                 say=_warn,
             )
-    measure.conduct(exchanges, settings.engine, lambda cell, found: finish(cell, [found]))
+    for together in (True, False):
+        measure.conduct(
+            {
+                c: e
+                for c, e in exchanges.items()
+                if measure.parallel(settings.engine, cells[c][0]) is together
+            },
+            settings.engine,
+            lambda cell, found: finish(cell, [found]),
+            together=together,
+        )
     for entry in entries:
         new = sum(slug == entry.slug for slug, _ in missing)
         _warn(f"{entry.slug}: {new} of {len(corpora)} corpora scored, {len(corpora) - new} unchanged")
@@ -288,10 +295,11 @@ def _line(part: dict[str, scores.Score]) -> str:
     n = first.n_documents + first.n_unscored_documents
     scored = f"{first.n_documents} of {n}" if first.n_unscored_documents else f"{n}"
     documents = "" if first.protocol == "stream" else f" in {scored} document{'s' if n > 1 else ''}"
+    free = f", {first.n_unscored_tokens:,} tokens unscored" if first.n_unscored_tokens else ""
     lossy = f", {first.n_lossy} not restored exactly by the tokenizer" if first.n_lossy else ""
     return (
         f"{first.model} on {first.corpus} ({first.protocol}): {first.value:.4f} bits per character{bounds}, "
-        f"{part['bits_per_byte'].value:.4f} per byte; {first.n_characters:,} characters{documents}{lossy}"
+        f"{part['bits_per_byte'].value:.4f} per byte; {first.n_characters:,} characters{documents}{free}{lossy}"
     )
 
 

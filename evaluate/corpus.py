@@ -82,6 +82,8 @@ def folder(path: Path, column: str) -> Corpus:
     """
     if (path / "corpus.json").is_file():
         return built_corpus(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; check the path")
     found = [path] if path.is_file() else path.glob("*")
     files = sorted(p for p in found if p.suffix in {".parquet", ".jsonl"} and p.is_file())
     if not files:

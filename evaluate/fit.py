@@ -21,8 +21,8 @@ from evaluate import benchmarks, law, regression
 MEASURED_COLUMNS = ("model", "name", "backend", "corpus", "protocol", "metric", "value")
 
 # A protocol is part of a corpus's label where models were scored under several; `sink` is `full`, read
-# faster, and scores.csv says how close it is. Two entries of one
-# published model have the same benchmark scores: the first by name stands for both.
+# faster, and scores.csv says how close it is. Two entries of one published model have the same benchmark
+# scores: the first by name stands for both.
 _POINTS = """
 CREATE TABLE measured AS
 SELECT m.*, CASE WHEN count(DISTINCT cut) OVER (PARTITION BY corpus) = 1 THEN corpus

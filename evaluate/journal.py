@@ -1,10 +1,13 @@
 """Finished work that survives a killed process: one JSON line for each finished batch."""
 
+import fcntl
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from collectors.document import UserError
 
 
 @contextmanager
@@ -15,6 +18,9 @@ def journal(path: Path | None, key: str) -> Iterator[tuple[dict[int, Any], Calla
         path: the journal file; None keeps nothing.
         key: what the results depend on; a journal written under another key is started afresh.
 
+    Raises:
+        UserError: when another process is writing it.
+
     Yields:
         Results by batch number, and `add(number, result)`, which is safe against `kill -9` once it
         returns. A line that a kill tore in half is cut off.
@@ -23,10 +29,15 @@ def journal(path: Path | None, key: str) -> Iterator[tuple[dict[int, Any], Calla
         yield {}, lambda _number, _result: None
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, intact = _read(path, key)
-    with path.open("r+b" if intact else "wb") as file:
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{path} is being written: the same is scored already; wait for it to end"
+            ) from None
+        done, intact = _read(path, key)
         file.truncate(intact)
-        file.seek(intact)
         if not intact:
             file.write(json.dumps({"key": key}).encode() + b"\n")
 

@@ -33,7 +33,7 @@ from evaluate.windows import (
 )
 
 # Tokenising so much takes seconds, scoring it minutes.
-BLOCK_CHARACTERS = 4_000_000
+BLOCK_CHARACTERS = 1_000_000
 
 # A window joins a batch if it is at least this long against the longest: the rest would be padding.
 FULLNESS = 0.75
@@ -287,7 +287,8 @@ def _score_block(
                     ) from error
                 budget = len(batch) // 2 * _length(block, batch[0], protocol)
                 continue
-            finished.add(finished.n_before + i, sums)
+            if all(math.isfinite(nats) for window in sums for _, nats in window):  # else `_rows` refuses
+                finished.add(finished.n_before + i, sums)
             bar.update(_characters(block, i, len(sums)))
         else:
             if not bar.disable:

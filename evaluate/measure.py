@@ -11,6 +11,7 @@ by side, so that every worker of an engine has one (see `engine`).
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ SAMPLE_DOCUMENTS = 8
 SAMPLE_SHARE = 0.05
 
 # A shard takes minutes to hours, by the model; what a dead worker loses is less, for it keeps a journal.
-SHARD_CHARACTERS = 1_000_000
+SHARD_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,6 @@ def measure(
     settings: Settings,
     *,
     journals: Path,
-    parallel: bool,
     say: Callable[[str], None],
 ) -> Exchange:
     """Measure a model on a corpus: yield what workers are to do, be sent what they found, return it all.
@@ -101,7 +101,6 @@ def measure(
         corpus: the texts.
         settings: protocol, precision and seed.
         journals: folder for the journals of its shards, the caller's to remove.
-        parallel: whether there are several workers to cut shards for.
         say: tells a person what is estimated and decided.
 
     Raises:
@@ -126,7 +125,7 @@ def measure(
         say(f"{label}, {line}")
 
     def shards(chosen: list[int], protocol: ScoringProtocol) -> list[Shard]:
-        whole = not parallel or protocol.name == "huang2024"
+        whole = protocol.name == "huang2024"  # cut alike by every engine: a journal serves them all
         name = _digest(str(protocol), str(chosen))
         return [
             Shard(
@@ -177,6 +176,8 @@ def measure(
         first_token=first_token(facts.prefix, protocol),
         context_length=facts.context_length,
         conditions=facts.conditions,
+        precision=settings.precision,
+        seed=settings.seed if settings.precision is not None or protocol.name == "sink" else None,
     )
 
 
@@ -200,35 +201,58 @@ def compressed(entry: ModelEntry, corpus: Corpus) -> list[Scored]:
     ]
 
 
-def conduct(exchanges: Mapping[T, Exchange], engine_name: str, finish: Callable[[T, Scored], None]) -> None:
-    """Carry on measurements until each is finished: one by one in this process, side by side elsewhere.
+def conduct(
+    exchanges: Mapping[T, Exchange],
+    engine_name: str,
+    finish: Callable[[T, Scored], None],
+    *,
+    together: bool,
+) -> None:
+    """Carry on measurements until each is finished, and let none keep the others from it.
 
     Args:
         exchanges: measurements that were not begun, by what to call them.
         engine_name: see `engine.run`.
         finish: is given each measurement when it is complete.
+        together: side by side on the workers of the engine; else one by one in this process.
+
+    Raises:
+        UserError: the first of those that ended a measurement, when all others are finished.
     """
     if not exchanges:
         return
-    together = parallel(engine_name)
-    with engine.session(engine_name, "shards") as workers:
+    refused: list[UserError] = []
+    with engine.session(engine_name, "shards") if together else nullcontext(map) as workers:
         for group in [list(exchanges)] if together else [[name] for name in exchanges]:
             asked = {name: next(exchanges[name]) for name in group}
             while asked:
-                tasks = [task for wanted in asked.values() for task in wanted]
-                results = iter(list(workers(work, tasks)))
-                answers = {name: [next(results) for _ in wanted] for name, wanted in asked.items()}
+                results = iter(list(workers(work, [task for tasks in asked.values() for task in tasks])))
+                answers = {name: [next(results) for _ in tasks] for name, tasks in asked.items()}
                 asked = {}
                 for name, answer in answers.items():
                     try:
-                        asked[name] = exchanges[name].send(answer)
+                        asked[name] = exchanges[name].send(_accepted(answer))
                     except StopIteration as stop:
                         finish(name, stop.value)
+                    except UserError as error:
+                        refused.append(error)
+    if refused:
+        raise refused[0]
 
 
-def parallel(engine_name: str) -> bool:
-    """Whether an engine has several workers, or may have."""
-    return engine_name != "local" or bool(engine.gpu_environments())
+def parallel(engine_name: str, entry: ModelEntry) -> bool:
+    """Whether a model is scored by several workers: not where its entry says on which device."""
+    if engine_name != "local":
+        return True
+    anywhere = entry.backend == "transformers" and not entry.options.get("device")
+    return anywhere and bool(engine.gpu_environments())
+
+
+def _accepted(answer: list[Any]) -> list[Any]:
+    for found in answer:
+        if isinstance(found, UserError):
+            raise found
+    return answer
 
 
 def _fitted(
@@ -236,17 +260,18 @@ def _fitted(
 ) -> ScoringProtocol:
     """Return the protocol with a window that the model's context holds, and `full` where `sink` cannot be."""
     protocol = settings.protocol.within(facts.context_length)
-    if protocol != settings.protocol:
-        say(
-            f"{entry.slug} reads {facts.context_length} tokens, fewer than the window of "
-            f"{settings.protocol.window}: scored as {protocol}, which is not comparable with {settings.protocol}"
-        )
+    asked = settings.protocol
     if protocol.name == "sink" and facts.sink_refusal:
         if not settings.auto:
             raise UserError(
                 f"{entry.slug} cannot be scored under protocol sink: {facts.sink_refusal}; use protocol full or auto"
             )
-        return protocol.exact
+        protocol, asked = protocol.exact, asked.exact
+    if protocol != asked:
+        say(
+            f"{entry.slug} reads {facts.context_length} tokens, fewer than the window of {asked.window}: scored as "
+            f"{protocol}, which is not comparable with {asked}"
+        )
     return protocol
 
 
@@ -275,6 +300,13 @@ def _sample(
     """Return documents to score under both protocols, of those that do not fit into one window.
 
     None are where all fit, and under `auto` where scoring the sample twice would cost more than `sink` saves.
+
+    Args:
+        order: documents that are sure to be scored, in the order in which they are.
+        texts: of all documents.
+        protocol: `sink`, within the model's context.
+        facts: about the model.
+        auto: whether `full` may be chosen instead.
     """
     prefix = facts.prefix.token is not None
 
@@ -282,9 +314,8 @@ def _sample(
         n = round(len(texts[i]) * facts.tokens_per_character)
         return sum(window.n_inputs for window in cut(n, protocol, prefix=prefix))
 
-    everything = range(len(texts))
-    once = sum(tokens_read(i, sink_segments) for i in everything)
-    exact = {i: tokens_read(i, full_windows) for i in everything}
+    once = sum(tokens_read(i, sink_segments) for i in order)
+    exact = {i: tokens_read(i, full_windows) for i in order}
     room = SAMPLE_SHARE * once
     chosen: list[int] = []
     for i in order:

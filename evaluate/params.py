@@ -1,6 +1,8 @@
 """What params.yaml says about models and scoring, checked: the only place here that reads the file."""
 
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import yaml
 from collectors.document import UserError
 from evaluate.measure import AUTO, Settings
 from evaluate.model import ModelEntry
-from evaluate.windows import PROTOCOLS, ScoringProtocol
+from evaluate.windows import PROTOCOLS, SINKS, ScoringProtocol
 
 PARAMS = Path("params.yaml")
 
@@ -18,7 +20,7 @@ def read() -> dict[str, Any]:
     """Return the parameters.
 
     Raises:
-        UserError: when the file is missing, damaged, or holds no models and snapshots.
+        UserError: when the file is missing, damaged, or holds no models and snapshots, or one without a name.
     """
     try:
         params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
@@ -30,6 +32,9 @@ def read() -> dict[str, Any]:
         isinstance(params.get(k), dict) for k in ("models", "snapshots")
     ):
         raise UserError(f"{PARAMS} must hold the mappings `models` and `snapshots`; see the comments in it")
+    for name in params["snapshots"]:
+        if not isinstance(name, str):
+            raise UserError(f"snapshot name {name!r} in {PARAMS} is no text; put it in quotes, or rename it")
     return params
 
 
@@ -57,19 +62,25 @@ def entry(slug: Any, options: Any) -> ModelEntry:
         )
     if not isinstance(options, dict):
         raise UserError(f"model {slug} in params.yaml must be a mapping with a `backend`, not {options!r}")
+    if wrong := [key for key in options if not isinstance(key, str)]:
+        raise UserError(f"model {slug} in params.yaml has an option that is no name: {wrong[0]!r}; remove it")
     rest = dict(options)
+    name = rest.pop("name", "")
+    if not isinstance(name, str):
+        raise UserError(f"`name` of model {slug} in params.yaml must be text, not {name!r}; put it in quotes")
     price = rest.pop("price", {})
     if not isinstance(price, dict) or not all(
-        key in {"per_hour", "per_million_tokens"} and type(value) in {int, float}
+        key in {"per_hour", "per_million_tokens"} and type(value) in {int, float} and 0 <= value < math.inf
         for key, value in price.items()
     ):
         raise UserError(
-            f"`price` of model {slug} in params.yaml takes per_hour and per_million_tokens, numbers, not {price!r}"
+            f"`price` of model {slug} in params.yaml takes per_hour and per_million_tokens, "
+            f"numbers from 0, not {price!r}"
         )
     return ModelEntry(
         slug=slug,
         backend=str(rest.pop("backend", "")),
-        name=str(rest.pop("name", "")),
+        name=name,
         options=rest,
         price=price,
     )
@@ -95,6 +106,7 @@ def settings(params: dict[str, Any], *, protocol: str | None, precision: float |
             "`score` in params.yaml takes protocol, window, stride, precision, seed and engine, not "
             f"{', '.join(sorted(map(str, unknown)))}"
         )
-    # Where `auto` may choose sink, that is what window and stride must suit.
-    cut = ScoringProtocol(name="sink" if name == AUTO else name, **size)
+    cut = ScoringProtocol(name="full" if name == AUTO else name, **size)
+    if name == AUTO and cut.stride + SINKS < cut.window:
+        cut = replace(cut, name="sink")
     return Settings(protocol=cut, auto=name == AUTO, **rest)

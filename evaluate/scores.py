@@ -33,7 +33,7 @@ METRICS: dict[str, Unit] = {
 _CELL = pa.schema(
     [(n, pa.string()) for n in ("model", "backend", "revision", "corpus", "content", "corpus_sha256")]
     + [(n, pa.string()) for n in ("protocol", "prefix", "first_token")]
-    + [("context_length", pa.int64())]
+    + [("precision", pa.float64()), ("seed", pa.int64()), ("context_length", pa.int64())]
     + [(n, pa.string()) for n in ("dtype", "quantization", "device", "attention")]
     + [("unused_ids", pa.int64()), ("softcap", pa.float64()), ("tied_embeddings", pa.bool_())]
     + [(n, pa.string()) for n in ("special_text", "document")]
@@ -57,6 +57,8 @@ class Scored:
         first_token: what was done with it; see `likelihood.first_token`.
         context_length: the most tokens that the model was built for, None without a limit.
         conditions: what else can move the numbers; None for compressors.
+        precision: half the width of the interval, relative, at which scoring was to stop; None without.
+        seed: of the order in which documents were scored or sampled; None where none was drawn.
     """
 
     protocol: str
@@ -68,6 +70,8 @@ class Scored:
     first_token: str = ""
     context_length: int | None = None
     conditions: Conditions | None = None
+    precision: float | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,8 @@ class Score:
     """One number with its interval and provenance: a row of `results/scores.csv`.
 
     Attributes:
+        precision: half the width of the interval, relative, at which scoring was to stop; None without.
+        seed: of the order in which documents were scored or sampled; None where none was drawn.
         first_token: what was done with a document's first token; see `likelihood.first_token`.
         dtype: this and the following up to `special_text` as in `model.Conditions`.
         value: bits per character, byte or token, as `metric` says.
@@ -102,6 +108,8 @@ class Score:
     corpus_sha256: str
     protocol: str
     prefix: str
+    precision: float | None
+    seed: int | None
     first_token: str
     context_length: int | None
     dtype: str
@@ -142,12 +150,12 @@ def cell_key(entry: ModelEntry, weights: str, settings: str, corpus: Corpus) -> 
 
 
 def is_current(path: Path, key: str) -> bool:
-    """Return whether a cell's file was made under this key."""
+    """Return whether a cell's file was made under this key, and by this version of it."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
         return False
-    return bool(metadata.get(b"key") == key.encode())
+    return schema.names == _CELL.names and (schema.metadata or {}).get(b"key") == key.encode()
 
 
 def write_cell(path: Path, entry: ModelEntry, corpus: Corpus, scored: Sequence[Scored], key: str) -> None:
@@ -221,6 +229,8 @@ def _origin(entry: ModelEntry, corpus: Corpus, scored: Scored) -> dict[str, Any]
         "corpus_sha256": corpus.sha256,
         "protocol": scored.protocol,
         "prefix": scored.prefix,
+        "precision": scored.precision,
+        "seed": scored.seed,
         "first_token": scored.first_token,
         "context_length": scored.context_length,
         **asdict(named),

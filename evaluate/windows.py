@@ -30,6 +30,9 @@ PROTOCOLS = ("full", "huang2024", "sink")
 # a model is shown, and what a killed run loses; reading afresh costs 4 % of a long document.
 SEGMENT_WINDOWS = 64
 
+# The furthest position that a segment shows a model: one of the paper's windows with all its strides.
+FURTHEST = 1900 + 512 * SEGMENT_WINDOWS
+
 # Tokens that never leave the cache. Four restore what a cache without them loses (Xiao et al. 2023,
 # table 2); more bring nothing.
 SINKS = 4
@@ -135,7 +138,8 @@ def full_windows(n_tokens: int, protocol: ScoringProtocol, *, prefix: bool) -> I
 def sink_segments(n_tokens: int, protocol: ScoringProtocol, *, prefix: bool) -> Iterator[Window]:
     """Yield the windows of `full_windows`, up to `SEGMENT_WINDOWS` of them joined to one segment."""
     windows = full_windows(n_tokens, protocol, prefix=prefix)
-    while part := list(islice(windows, SEGMENT_WINDOWS)):
+    n = max(1, min(SEGMENT_WINDOWS, (FURTHEST - protocol.window) // protocol.stride))
+    while part := list(islice(windows, n)):
         yield Window(begin=part[0].begin, first=part[0].first, end=part[-1].end)
 
 

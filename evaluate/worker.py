@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from collectors.document import UserError
 from evaluate import backends, estimate
 from evaluate.likelihood import likelihoods
 from evaluate.model import Conditions, LanguageModel, Likelihood, ModelEntry, Prefix
@@ -76,8 +77,15 @@ class Trial:
     timed: bool
 
 
-def work(task: Shard | Trial) -> list[Likelihood] | Facts:
-    """Do what a worker is asked for; the model of its last task stays loaded."""
+def work(task: Shard | Trial) -> list[Likelihood] | Facts | UserError:
+    """Do what a worker is asked for, or say why not; the model of its last task stays loaded."""
+    try:
+        return _done(task)
+    except UserError as error:
+        return error
+
+
+def _done(task: Shard | Trial) -> list[Likelihood] | Facts:
     model = _model(task.entry)
     if isinstance(task, Trial):
         return _facts(model, task)

@@ -83,7 +83,7 @@ def test_weights_are_known_without_loading(chosen: ModelEntry, weights: str) -> 
         ),
         (
             entry("transformers", source="x/y", dtype="int8"),
-            "dtype 'int8' is unknown; choose one of float32,",
+            "`dtype` of model m in params.yaml is 'int8'; backend transformers takes float32 or",
         ),
         (
             entry("transformers", source="x/y", quantization="int3"),

@@ -67,14 +67,12 @@ def prose(n: int, length: int, *, seed: int = 0) -> list[str]:
 
 
 def carry_on(
-    model: ByteModel, corpus: Corpus, settings: Settings, *, parallel: bool = False, entry: ModelEntry = BYTES
+    model: ByteModel, corpus: Corpus, settings: Settings, *, entry: ModelEntry = BYTES
 ) -> tuple[Scored, list[str], list[list[Shard | Trial]]]:
     """Measure with a model at hand: what was found, what was said, and what the workers were asked for."""
     said: list[str] = []
     asked: list[list[Shard | Trial]] = []
-    exchange = measure.measure(
-        entry, corpus, settings, journals=Path("journals"), parallel=parallel, say=said.append
-    )
+    exchange = measure.measure(entry, corpus, settings, journals=Path("journals"), say=said.append)
     tasks = next(exchange)
     while True:
         asked.append(list(tasks))
@@ -92,13 +90,13 @@ def answer(model: ByteModel, task: Shard | Trial) -> list[Likelihood] | Facts:
 
 
 def conduct(
-    entry: ModelEntry, corpus: Corpus, settings: Settings, journals: Path, *, parallel: bool = False
+    entry: ModelEntry, corpus: Corpus, settings: Settings, journals: Path
 ) -> tuple[Scored, list[str]]:
     """Measure as the commands do, in this process."""
     said: list[str] = []
     found: list[Scored] = []
-    exchange = measure.measure(entry, corpus, settings, journals=journals, parallel=parallel, say=said.append)
-    measure.conduct({0: exchange}, "local", lambda _, scored: found.append(scored))
+    exchange = measure.measure(entry, corpus, settings, journals=journals, say=said.append)
+    measure.conduct({0: exchange}, "local", lambda _, scored: found.append(scored), together=False)
     (scored,) = found
     return scored, said
 
@@ -477,7 +475,7 @@ def test_shards_change_no_likelihood(
     settings = Settings(protocol=SINK)
     whole, _ = conduct(llama, long_texts, settings, tmp_path / "a")
     monkeypatch.setattr(measure, "SHARD_CHARACTERS", 300)
-    parts, _ = conduct(llama, long_texts, settings, tmp_path / "b", parallel=True)
+    parts, _ = conduct(llama, long_texts, settings, tmp_path / "b")
     assert len(list((tmp_path / "b").iterdir())) > len(list((tmp_path / "a").iterdir())) + 5
     assert list(rows_of(parts)) == list(rows_of(whole)) == [f"d{i}" for i in range(21)]
     assert rows_of(parts) == pytest.approx(rows_of(whole), rel=1e-6)  # float32, in other batches
@@ -489,7 +487,7 @@ def test_shards_of_an_exact_model_are_exact(many: Corpus, monkeypatch: pytest.Mo
         whole, _, _ = carry_on(ByteModel(), many, settings)
         with monkeypatch.context() as patch:
             patch.setattr(measure, "SHARD_CHARACTERS", 500)
-            parts, _, asked = carry_on(ByteModel(), many, settings, parallel=True)
+            parts, _, asked = carry_on(ByteModel(), many, settings)
         assert parts == whole
         assert max(len(tasks) for tasks in asked) > 5
 
@@ -498,7 +496,7 @@ def test_a_stream_is_never_cut(many: Corpus, monkeypatch: pytest.MonkeyPatch) ->
     """Under huang2024 every document is context of the next, so one worker scores them all."""
     monkeypatch.setattr(measure, "SHARD_CHARACTERS", 500)
     settings = Settings(protocol=ScoringProtocol(name="huang2024", window=64, stride=16))
-    _, _, asked = carry_on(ByteModel(), many, settings, parallel=True)
+    _, _, asked = carry_on(ByteModel(), many, settings)
     assert [len(tasks) for tasks in asked] == [1, 1]
     (shard,) = asked[1]
     assert isinstance(shard, Shard)
@@ -509,7 +507,7 @@ def test_documents_of_one_id_share_no_journal(tmp_path: Path, monkeypatch: pytes
     """Ids of a user's own files may repeat; two workers must not write to one file."""
     monkeypatch.setattr(measure, "SHARD_CHARACTERS", 10)
     corpus = make_corpus(tmp_path / "c", ["the same text"] * 3, ["same"] * 3)
-    scored, _, asked = carry_on(ByteModel(), corpus, Settings(protocol=FULL), parallel=True)
+    scored, _, asked = carry_on(ByteModel(), corpus, Settings(protocol=FULL))
     assert len({task.journal_file for task in asked[1] if isinstance(task, Shard)}) == 3
     assert len(scored.likelihoods) == 3
 
@@ -567,7 +565,7 @@ def test_a_calibration_without_memory_leaves_it_to_scoring(
 def test_nothing_to_measure_needs_no_worker() -> None:
     """Current cells and compressors start no engine, and import no deep-learning library to count GPUs."""
     finished: list[Any] = []
-    measure.conduct({}, "ray", lambda name, scored: finished.append((name, scored)))
+    measure.conduct({}, "ray", lambda name, scored: finished.append((name, scored)), together=True)
     assert finished == []
 
 
@@ -583,12 +581,12 @@ def test_several_measurements_finish_under_their_names(
     found: dict[tuple[str, str], Scored] = {}
     exchanges = {
         (entry.slug, name): measure.measure(
-            entry, corpus, settings, journals=tmp_path / "j" / entry.slug, parallel=False, say=print
+            entry, corpus, settings, journals=tmp_path / "j" / entry.slug, say=print
         )
         for entry in (llama, gpt2)
         for name, corpus in corpora.items()
     }
-    measure.conduct(exchanges, "local", lambda name, scored: found.update({name: scored}))
+    measure.conduct(exchanges, "local", lambda name, scored: found.update({name: scored}), together=False)
     assert list(found) == [("llama", "a"), ("llama", "b"), ("gpt2", "a"), ("gpt2", "b")]
     for entry in (llama, gpt2):
         for name, corpus in corpora.items():
@@ -604,9 +602,7 @@ def test_two_processes_find_what_one_finds(
     settings = Settings(protocol=FULL)
     monkeypatch.setattr(measure, "SHARD_CHARACTERS", 1000)
     exchanges: Callable[[str], list[Any]] = lambda where: [  # noqa: E731
-        measure.measure(
-            entry, long_texts, settings, journals=tmp_path / where / entry.slug, parallel=True, say=print
-        )
+        measure.measure(entry, long_texts, settings, journals=tmp_path / where / entry.slug, say=print)
         for entry in (llama, gpt2)
     ]
     together = exchanges("two")

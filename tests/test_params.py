@@ -75,7 +75,7 @@ def test_every_protocol_and_engine_can_be_named(protocol: str, engine: str) -> N
         ({"window": 0}, "must be at least 2"),
         ({"window": "wide"}, "window 'wide' and stride 512 must be whole numbers"),
         ({"window": None}, "window None and stride 512 must be whole numbers"),
-        ({"stride": 1900}, "protocol sink keeps 4 tokens and reads 1900 at a time"),
+        ({"protocol": "sink", "stride": 1900}, "protocol sink keeps 4 tokens and reads 1900 at a time"),
         ({"windows": 9, 3: 4}, "takes protocol, window, stride, precision, seed and engine, not 3, windows"),
         ([1], "`score` in params.yaml must be a mapping, not [1]"),
         (None, "`score` in params.yaml must be a mapping, not None"),
@@ -117,9 +117,9 @@ def test_a_model_is_what_its_entry_says() -> None:
         (None, {}, "model name None must be"),
         ("m", None, "model m in params.yaml must be a mapping with a `backend`, not None"),
         ("m", {"price": 3}, "`price` of model m in params.yaml takes per_hour and per_million_tokens"),
-        ("m", {"price": {"per_day": 1}}, "numbers, not {'per_day': 1}"),
-        ("m", {"price": {"per_hour": "2"}}, "numbers, not {'per_hour': '2'}"),
-        ("m", {"price": {"per_hour": True}}, "numbers, not {'per_hour': True}"),
+        ("m", {"price": {"per_day": 1}}, "numbers from 0, not {'per_day': 1}"),
+        ("m", {"price": {"per_hour": "2"}}, "numbers from 0, not {'per_hour': '2'}"),
+        ("m", {"price": {"per_hour": True}}, "numbers from 0, not {'per_hour': True}"),
     ],
 )
 def test_a_wrong_entry_is_one_line(slug: Any, options: Any, message: str) -> None:

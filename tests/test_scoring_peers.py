@@ -241,7 +241,7 @@ def test_figures_are_medians_of_what_rounds_compare() -> None:
 
 
 def test_counts_of_the_rolling_cache() -> None:
-    """Ten inputs, window 6, stride 3, four sinks: 6, then 3 behind 3 kept, then 1 behind 5."""
+    """Ten inputs, window 6, stride 3, four sinks: 6, then 3 behind 3 kept, then 1 behind 3."""
 
     class Silent:
         def sink_nll(self, inputs: Any, _targets: Any, **_: int) -> Any:
@@ -250,5 +250,5 @@ def test_counts_of_the_rolling_cache() -> None:
     counted = Counted(Silent())
     counted.sink_nll([range(10)], [range(9)], window=6, stride=3)
     assert counted.forwarded == 10 + 2 * SINKS
-    assert counted.pairs == 21 + (3 * 3 + 6) + (1 * 5 + 1) + 2 * SINKS * (SINKS + 1) // 2
+    assert counted.pairs == 21 + (3 * 3 + 6) + (1 * 3 + 1) + 2 * SINKS * (SINKS + 1) // 2
     assert counted.rows == 9

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from inspect import signature
+from typing import get_args, get_type_hints
 
 from collectors.document import UserError
 from evaluate.backends.weights import identity
@@ -33,6 +34,14 @@ def load(entry: ModelEntry) -> LanguageModel:
             f"model {entry.slug} in params.yaml has wrong options ({', '.join(wrong)}); backend {entry.backend} takes "
             f"{', '.join(known)}"
         )
+    hints = get_type_hints(loader)
+    for name, value in entry.options.items():
+        kinds = get_args(hints[name]) or (hints[name],)
+        if value is not None and type(value) not in kinds and value not in kinds:
+            raise UserError(
+                f"`{name}` of model {entry.slug} in params.yaml is {value!r}; backend {entry.backend} takes "
+                f"{' or '.join(getattr(kind, '__name__', str(kind)) for kind in kinds if kind is not type(None))}"
+            )
     try:
         return loader(**{**entry.options, "name": entry.slug})
     except MemoryError as error:

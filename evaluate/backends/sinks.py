@@ -16,10 +16,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-from evaluate.windows import SEGMENT_WINDOWS, SINKS
-
-# The furthest position that a segment shows a model, in windows of the paper's size and stride.
-_FAR = 1900 + 512 * SEGMENT_WINDOWS
+from evaluate.windows import FURTHEST, SINKS
 
 
 def refusal(decoder: Any, vocabulary: int) -> str:
@@ -35,7 +32,7 @@ def refusal(decoder: Any, vocabulary: int) -> str:
     device = next(decoder.parameters()).device
     tokens = torch.arange(16, device=device)[None] * 7 % vocabulary
     # First, for a rotation that adapts to the furthest place it has seen comes back at the near ones.
-    moved = None if _places_end(decoder) else _tried(decoder, tokens, DynamicCache(), _FAR)
+    moved = None if _places_end(decoder) else _tried(decoder, tokens, DynamicCache(), FURTHEST)
     whole = decoder(input_ids=tokens, use_cache=False)[0]
     cache = DynamicCache()
     _tried(decoder, tokens[:, :9], cache, 0)
@@ -136,7 +133,7 @@ def _places_end(decoder: Any) -> bool:
     words = decoder.get_input_embeddings()
     tables = [m.weight for m in decoder.modules() if isinstance(m, torch.nn.Embedding) and m is not words]
     tables += [buffer for buffer in decoder.buffers() if buffer.dim() == 2]
-    return any(len(table) <= _FAR for table in tables)
+    return any(len(table) <= FURTHEST for table in tables)
 
 
 def _sinks(decoder: Any, tokens: torch.Tensor, positions: list[int]) -> Any:

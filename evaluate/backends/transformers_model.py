@@ -14,6 +14,7 @@ see the same text. Give such a model a window as long as its documents to let it
 import copy
 import ctypes
 import math
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -211,14 +212,14 @@ def load(
     if not isinstance(trust_remote_code, bool):
         raise UserError(f"trust_remote_code of {name} must be true or false, not {trust_remote_code!r}")
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    how = _quantized(quantization)
-    if attention is not None:
-        how["attn_implementation"] = attention
     known = identity(source, revision=revision, sha256=sha256)
     folder = source
     if Path(source).suffix == ".gguf":
         folder = str(converted(Path(source), known.removeprefix("sha256:"), cache))
     try:
+        how = _quantized(quantization)
+        if attention is not None:
+            how["attn_implementation"] = attention
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if place.type == "cpu":
             _keep_freed_memory()
@@ -391,7 +392,7 @@ def _memory_errors() -> Iterator[None]:
         torch.cuda.empty_cache()
         raise MemoryError(_first_line(error)) from error
     except RuntimeError as error:
-        if "allocate memory" not in str(error):
+        if not re.search(r"allocate memory|out of memory|ALLOC_FAILED", str(error)):
             raise
         raise MemoryError(_first_line(error)) from error
 
