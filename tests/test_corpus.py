@@ -106,7 +106,7 @@ def test_missing_paths_are_one_line(tmp_path: Path) -> None:
     """A file or folder that is not there."""
     with pytest.raises(UserError, match="does not exist or is no plain file"):
         text_file(tmp_path / "a.txt")
-    with pytest.raises(UserError, match="holds no .parquet and no .jsonl file"):
+    with pytest.raises(UserError, match="does not exist; check the path"):
         folder(tmp_path / "nowhere", "text")
 
 
