@@ -9,6 +9,7 @@ architecture does in its own way, the few tokens are read again at every place t
 """
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ def steps(
         return
     keep = window - stride - SINKS
     sinks = _sinks(decoder, tokens, [start - keep - SINKS for start in starts])
-    cache: Any = Cache(layers=[_Rolling(layer, len(tokens), window) for layer in sinks.layers])
+    cache: Any = Cache(layers=_rolling(sinks.layers, len(tokens), window))
     yield 0, _read(decoder, tokens[:, :window], cache, [0])
     for step, start in enumerate(starts):
         going = sum(length > start for length in lengths)
@@ -80,13 +81,26 @@ def steps(
         yield start, _read(decoder, tokens[:going, start : start + stride], cache, [start])
 
 
+def _rolling(layers: Sequence[Any], rows: int, window: int) -> list[Any]:
+    """Return layers of a cache with room for a window, all of it in one piece of memory.
+
+    As a hundred pieces it would lie between whatever else is allocated, and double what a process holds.
+    """
+    like = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+    shapes = [(rows, tensor.shape[1], window, tensor.shape[3]) for tensor in like]
+    piece = like[0].new_empty(sum(math.prod(shape) for shape in shapes))
+    parts = torch.split(piece, [math.prod(shape) for shape in shapes])
+    views = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return [_Rolling(layer, views[2 * i : 2 * i + 2]) for i, layer in enumerate(layers)]
+
+
 class _Rolling(DynamicLayer):  # type: ignore[no-untyped-call]
     """A layer of the cache that stays where it is in memory: a window of keys and of values for each row."""
 
-    def __init__(self, like: Any, rows: int, window: int) -> None:
+    def __init__(self, like: Any, rooms: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(like.keys, like.values)
-        self._rooms = [t.new_empty(rows, t.shape[1], window, t.shape[3]) for t in (like.keys, like.values)]
+        self._rooms = rooms
         self._length = 0
 
     def update(
