@@ -144,7 +144,7 @@ def test_a_killed_score_goes_on_and_ends_the_same(repository: Path, tmp_path: Pa
     journals = repository / ".staging" / "scores"
 
     def progress() -> int:
-        return sum(path.read_bytes().count(b"\n") for path in journals.glob("*.jsonl"))
+        return sum(path.read_bytes().count(b"\n") for path in journals.rglob("*.jsonl"))
 
     process = subprocess.Popen(command, cwd=repository, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -156,6 +156,6 @@ def test_a_killed_score_goes_on_and_ends_the_same(repository: Path, tmp_path: Pa
     kept = progress()
     assert kept >= 5
     resumed = json.loads(run(repository, *command))
-    assert not list(journals.glob("*.jsonl"))
+    assert not list(journals.rglob("*.jsonl"))
     undisturbed = json.loads(run(repository, *command))
     assert resumed == undisturbed
