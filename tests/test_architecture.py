@@ -97,8 +97,9 @@ def test_modules_are_small() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_commands_read_params(name: str) -> None:
     """Functions take arguments."""
-    if name not in {"collectors.__main__", "evaluate.params"}:
-        assert "safe_load" not in MODULES[name].read_text()
+    if name not in {"collectors.params", "evaluate.params"}:
+        # `collect --set` reads its values as YAML too.
+        assert "safe_load" not in MODULES[name].read_text() or name == "collectors.commands.collect"
 
 
 def test_no_file_names_a_registry() -> None:

@@ -139,7 +139,14 @@ def test_a_corpus_is_byte_identical_under_any_hash_seed_and_worker_count(tmp_pat
         for snapshot in ("code-2025-12", "code-2026-03"):
             for command in ("collect", "extract", "dedup"):
                 subprocess.run(
-                    [sys.executable, "-m", "collectors", command, snapshot, "--workers", workers],
+                    [
+                        sys.executable,
+                        "-m",
+                        "collectors",
+                        command,
+                        snapshot,
+                        *(["--workers", workers] if command == "extract" else []),
+                    ],
                     cwd=work,
                     env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed},
                     check=True,

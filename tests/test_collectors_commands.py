@@ -24,6 +24,8 @@ SNAPSHOT: dict[str, Any] = {
 }
 GROW = b"def grow(stone, moss):\n    return [patch for patch in stone if patch.damp and moss.likes(patch)]\n"
 
+WORKERS = {"collect": ("--workers", "1"), "extract": ("--workers", "1")}
+
 
 ALIASES: list[Any] = functools.reduce(lambda inner, _: [inner] * 9, range(30), ["x"])
 
@@ -54,7 +56,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def build(capsys: pytest.CaptureFixture[str], name: str) -> dict[str, Any]:
     """Run the three commands on a snapshot; return what dedup says."""
     for command in ("collect", "extract", "dedup"):
-        status, out, err = run(capsys, command, name, "--workers", "1", "--json")
+        status, out, err = run(capsys, command, name, *WORKERS.get(command, ()), "--json")
         assert status == 0, err
     facts: dict[str, Any] = json.loads(out)
     return facts
@@ -218,7 +220,7 @@ def test_wrong_settings_are_one_line(
     """Settings of deduplication are checked where they are used."""
     params(project, {"first": SNAPSHOT}, **rest)
     assert run(capsys, "collect", "first")[0] == 0
-    errors = [run(capsys, command, "first", "--workers", "1")[2] for command in ("extract", "dedup")]
+    errors = [run(capsys, command, "first", *WORKERS.get(command, ()))[2] for command in ("extract", "dedup")]
     assert message in "".join(errors)
     assert not any("Traceback" in error for error in errors)
 

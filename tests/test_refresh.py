@@ -160,7 +160,7 @@ def test_a_second_snapshot_holds_nothing_of_the_first(town: Path) -> None:
     for month in WINDOWS:
         for name in sources:
             for command in ("collect", "extract", "dedup"):
-                assert main([command, f"{name}-{month}", "--workers", "2"]) == 0
+                assert main([command, f"{name}-{month}"]) == 0
     assert set(corpus("arxiv-2026-09")[0]) == {"2609.00001", "2609.00002"}
     assert set(corpus("news-2026-09")[0]) == {"walk", "ducks"}
     assert set(corpus("github-2026-09")[0]) == {"pond.py", "reed.py"}
@@ -206,7 +206,7 @@ def test_an_older_window_that_is_collected_later_finds_its_papers(town: Path) ->
     (town / "params.yaml").write_text(yaml.safe_dump(loaded, sort_keys=False))
     for name in loaded["snapshots"]:
         for command in ("collect", "extract", "dedup"):
-            assert main([command, name, "--workers", "2"]) == 0
+            assert main([command, name]) == 0
     dropped = corpus("arxiv-2026-09")[1]
     # Its text came out in October under another number, and that snapshot comes first here.
     assert {name: d.drop_reason for name, d in dropped.items()} == {
