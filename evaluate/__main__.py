@@ -14,6 +14,7 @@ COMMANDS = {
     "score": "measure how many bits a model pays per character of text",
     "entropy": "measure the matrix entropy of a model's hidden states, layer by layer",
     "phylogeny": "measure what models continue short contexts with, to relate them",
+    "same": "test whether two models, or two ways to load one, are one model",
     "alignment": "measure how well a vision-language model aligns images with texts",
     "benchmarks": "add benchmark scores from a lm-evaluation-harness result or a CSV file",
     "tree": "draw the family tree of models from a matrix of similarities or distances",
@@ -81,7 +82,31 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     _add_model_options(states)
 
     genomes = _command(commands, "phylogeny")
-    _add_models(genomes)
+    which = genomes.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--model", nargs="+", help="names in params.yaml, .gguf files, folders, or hub ids, one or more"
+    )
+    which.add_argument("--all", action="store_true", help="every model in params.yaml")
+    _add_genes(genomes)
+    genomes.add_argument(
+        "--matrix", type=Path, metavar="FILE", help="write distances as a table that `tree` draws"
+    )
+
+    same = _command(commands, "same")
+    for number in ("first", "second"):
+        same.add_argument(
+            number, metavar=number.upper(), help="a name in params.yaml, a .gguf file, a folder, or a hub id"
+        )
+    _add_genes(same)
+    same.add_argument(
+        "--probes",
+        type=_at_least_two,
+        default=32,
+        metavar="N",
+        help="draws from each gene, where alleles are exact (default: 32)",
+    )
+    same.add_argument("--permutations", type=_at_least_two, default=999, metavar="N", help="default: 999")
+    _add_model_options(same.add_argument_group("how the second is loaded"))
 
     images = _command(commands, "alignment")
     images.add_argument("--model", required=True, help="a folder or a hub id of a vision-language model")
@@ -126,6 +151,15 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     which.add_argument("--all", action="store_true", help="every model in params.yaml")
 
 
+def _add_genes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--genes", type=Path, metavar="FILE", help="contexts of one's own, a line each, or a .jsonl file"
+    )
+    command.add_argument(
+        "--column", type=_name, default="text", help="the field of a .jsonl file (default: text)"
+    )
+
+
 def _add_texts(command: argparse.ArgumentParser) -> None:
     _add_models(command)
     text = command.add_mutually_exclusive_group()
@@ -141,7 +175,7 @@ def _add_texts(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_model_options(command: argparse.ArgumentParser, *, text_only: bool = True) -> None:
+def _add_model_options(command: argparse._ActionsContainer, *, text_only: bool = True) -> None:
     command.add_argument("--revision", help="commit of a hub id")
     if text_only:
         command.add_argument(
@@ -161,6 +195,12 @@ def _layers(value: str) -> str | list[int]:
         return [int(number) for number in value.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is not all, last, or numbers such as 0,6,12") from None
+
+
+def _at_least_two(value: str) -> int:
+    if not value.isdecimal() or int(value) < 2:
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number from 2")
+    return int(value)
 
 
 def _name(value: str) -> str:
@@ -192,6 +232,10 @@ def _run(arguments: argparse.Namespace) -> None:
             from evaluate.commands import phylogeny
 
             phylogeny.run(arguments)
+        case "same":
+            from evaluate.commands import same
+
+            same.run(arguments)
         case "tree":
             from evaluate.commands import tree
 

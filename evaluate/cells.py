@@ -52,7 +52,13 @@ def write(path: Path, schema: pa.Schema, key: str, rows: Iterable[Mapping[str, A
 
 
 def read(path: Path, schema: pa.Schema, command: str) -> list[dict[str, Any]]:
-    """Return the rows of a cell.
+    """Return the rows of a cell; see `table`."""
+    rows: list[dict[str, Any]] = table(path, schema, command).to_pylist()
+    return rows
+
+
+def table(path: Path, schema: pa.Schema, command: str) -> pa.Table:
+    """Return a cell as it is.
 
     Args:
         path: the cell's file.
@@ -67,10 +73,9 @@ def read(path: Path, schema: pa.Schema, command: str) -> list[dict[str, Any]]:
             f"{path} is missing; make it with `python -m evaluate {command} --model {path.parent.name}`"
         )
     try:
-        table = pq.ParquetFile(path).read()
+        found = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is no readable cell of {command}; delete it and run `dvc repro`") from error
-    if not table.schema.equals(schema):
+    if not found.schema.equals(schema):
         raise UserError(f"{path} is a cell of another version; make it again with `dvc repro`")
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return found

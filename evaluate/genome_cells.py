@@ -59,21 +59,25 @@ def read(path: Path) -> tuple[Genome, dict[str, Any]]:
     Raises:
         UserError: when the file is no such cell, or holds no genome.
     """
-    rows = cells.read(path, SCHEMA, "phylogeny")
-    if not rows:
+    # By columns: rows of so many alleles would be hundreds of megabytes.
+    table = cells.table(path, SCHEMA, "phylogeny")
+    if not table.num_rows:
         raise UserError(f"{path} holds no genome; delete it and run `dvc repro`")
-    n = 1 + max(row["gene"] for row in rows)
+    genes, names, shares, masses = (
+        table[name].to_pylist() for name in ("gene", "allele", "probability", "pruned")
+    )
+    n = 1 + max(genes)
     alleles: Sequence[dict[str, float]] = [{} for _ in range(n)]
     pruned = [0.0] * n
-    for row in rows:
-        alleles[row["gene"]][row["allele"]] = row["probability"]
-        pruned[row["gene"]] = row["pruned"]
-    own = {"gene", "allele", "probability", "pruned", "n_probes"}
-    origin = {name: value for name, value in rows[0].items() if name not in own}
+    for gene, name, share, mass in zip(genes, names, shares, masses, strict=True):
+        alleles[gene][name] = share
+        pruned[gene] = mass
+    origin = table.slice(0, 1).to_pylist()[0]
+    model, n_probes = origin["model"], origin.pop("n_probes")
+    for name in ("gene", "allele", "probability", "pruned"):
+        del origin[name]
     try:
-        genome = Genome(
-            model=rows[0]["model"], alleles=tuple(alleles), n_probes=rows[0]["n_probes"], pruned=tuple(pruned)
-        )
+        genome = Genome(model=model, alleles=tuple(alleles), n_probes=n_probes, pruned=tuple(pruned))
     except ValueError as error:
         raise UserError(f"{path} holds no genome ({error}); delete it and run `dvc repro`") from error
     return genome, origin

@@ -70,6 +70,8 @@ class ModelEntry:
         family: of models that differ in size alone, for fits over a family; it changes no number.
         initializer_range: standard deviation of its weights before training, for the untrained twin of
             a model whose file does not say; it changes no score.
+        training_flops: floating-point operations spent on training it, in any unit shared by all models;
+            predictions from distances are held against those from it.
         price: what an hour or a million tokens of it costs, for the estimate before scoring; it
             changes no number.
     """
@@ -79,6 +81,7 @@ class ModelEntry:
     name: str = ""
     family: str = ""
     initializer_range: float | None = None
+    training_flops: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     price: Mapping[str, float] = field(default_factory=dict)
 

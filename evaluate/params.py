@@ -84,11 +84,14 @@ def entry(slug: Any, options: Any) -> ModelEntry:
             raise UserError(
                 f"`{key}` of model {slug} in params.yaml must be text, not {value!r}; put it in quotes"
             )
-    spread = rest.pop("initializer_range", None)
-    if spread is not None and not (type(spread) in {int, float} and 0 < spread < math.inf):
-        raise UserError(
-            f"`initializer_range` of model {slug} in params.yaml must be a number above 0, not {spread!r}"
-        )
+    numbers = {key: rest.pop(key, None) for key in ("initializer_range", "training_flops")}
+    for key, value in numbers.items():
+        # YAML reads 6e21 as text: a number there has a point and a sign, 6.0e+21.
+        if value is not None and not (type(value) in {int, float} and 0 < value < math.inf):
+            raise UserError(
+                f"`{key}` of model {slug} in params.yaml must be a number above 0, such as 0.02 or 6.0e+21, not "
+                f"{value!r}"
+            )
     price = rest.pop("price", {})
     if not isinstance(price, dict) or not all(
         key in {"per_hour", "per_million_tokens"} and type(value) in {int, float} and 0 <= value < math.inf
@@ -103,7 +106,7 @@ def entry(slug: Any, options: Any) -> ModelEntry:
         backend=str(rest.pop("backend", "")),
         name=name,
         family=family,
-        initializer_range=spread,
+        **numbers,
         options=rest,
         price=price,
     )

@@ -81,6 +81,7 @@ def write(
     out: Path,
     *,
     estimator: str = "unbiased",
+    method: str = "ridge",
     seed: int = 0,
     resamples: int = 2000,
 ) -> None:
@@ -93,12 +94,16 @@ def write(
         targets: scores of models by benchmark and study.
         out: folder to write to.
         estimator: of similarities, one of `distances.ESTIMATORS`.
+        method: of predictions, one of `prediction.METHODS`.
         seed: of every bootstrap.
         resamples: of the bootstrap of predictions; of clade support a tenth, 1000 at the most.
 
     Raises:
-        UserError: when genomes are not of the same genes or alleles.
+        UserError: when genomes are not of the same genes or alleles, or the method is unknown.
     """
+    if method not in prediction.METHODS:
+        known = ", ".join(prediction.METHODS)
+        raise UserError(f"prediction {method!r} of `fit` in params.yaml is none of {known}")
     _check(genomes)
     pairs: list[Relatives] = []
     tree: dict[str, Any] = {}
@@ -113,7 +118,7 @@ def write(
         rows = [
             _row(benchmark, study, predicted)
             for (benchmark, study), scores in sorted(targets.items())
-            for predicted in _predictions(found, measured, models, scores, seed, resamples)
+            for predicted in _predictions(measured, found.labels, models, scores, method, seed, resamples)
         ]
     write_records(out / "relatives.csv", Relatives, pairs)
     for name, text in (
@@ -201,20 +206,23 @@ def _places(found: Overlaps, measured: Array) -> list[Place]:
 
 
 def _predictions(
-    found: Overlaps,
     measured: Array,
+    labels: Sequence[str],
     models: Sequence[KnownModel],
     scores: Mapping[str, float],
+    method: str,
     seed: int,
     resamples: int,
 ) -> Sequence[Prediction]:
     try:
-        return prediction.predict(measured, found.labels, models, scores, seed=seed, resamples=resamples)
+        return prediction.predict(
+            measured, labels, models, scores, method=method, seed=seed, resamples=resamples
+        )
     except UserError as refusal:
         families = {model.family for model in models if model.name in scores}
         return [
             Prediction(
-                method=prediction.METHODS[0],
+                method=method,
                 n_models=len(scores),
                 n_families=len(families),
                 refused=str(refusal),

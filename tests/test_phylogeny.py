@@ -221,6 +221,158 @@ def test_one_model_has_no_relatives(project: Path, capsys: pytest.CaptureFixture
     assert (project / "results" / "tree.nwk").read_text() == ""
 
 
+CONTEXTS = [f"{word} came down to the {place}" for word in ("Nobody", "A heron", "Rain") for place in
+            ("harbour", "mill", "long wall")]  # fmt: skip
+
+
+def test_contexts_of_ones_own_give_distances_that_can_be_drawn(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every line is a gene; the table goes into `tree`, and nothing of it into the cells of the pipeline."""
+    (project / "contexts.txt").write_text("\n".join([*CONTEXTS, "", CONTEXTS[0]]) + "\n")
+    named = ("phylogeny", "--model", "one", "two", str(project / "three"), "--genes", "contexts.txt")
+    status, out, err = run(capsys, *named, "--matrix", "d.csv")
+    assert status == 0, err
+    assert out.count("9 genes") == 3
+    assert "`python -m evaluate tree d.csv` draws them" in err
+    rows = {row["model"]: row for row in table(project / "d.csv")}
+    assert float(rows["one"]["two"]) == pytest.approx(0, abs=1e-6)
+    assert float(rows["one"]["three"]) == float(rows["three"]["one"]) > 0.01
+    assert not (project / "results").exists()
+    status, out, err = run(capsys, "tree", "d.csv")
+    assert (status, err) == (0, "")
+    assert out.count("three") == 1
+    status, out, err = run(capsys, *named, "--json")
+    assert [found["model"] for found in json.loads(out)] == ["one", "two", "three"]
+    assert "genome of" not in err, "measured again"
+
+
+def test_genes_of_json_lines(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any field may hold the context; without params.yaml the settings are those of the default."""
+    (project / "params.yaml").unlink()
+    (project / "c.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in CONTEXTS[:2]))
+    named = ("phylogeny", "--model", str(project / "one"), "--genes", "c.jsonl", "--column")
+    status, out, err = run(capsys, *named, "prompt")
+    assert status == 0, err
+    assert "one: 2 genes" in out
+    assert "exact/0.7/0.001" in out
+    status, _, err = run(capsys, *named, "text")
+    assert status == 2
+    assert "no column 'text'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "one", "--matrix", "d.csv"), "--matrix needs two models or more, not one alone"),
+        (("--model", "one", "gzip", "--matrix", "d.csv"), "1 model has a genome, and --matrix needs two"),
+        (("--model", "one", "--genes", "missing.txt"), "text file missing.txt does not exist"),
+        (("--model", "one", "--genes", "empty.txt"), "empty.txt holds no "),
+        (("--model", "missing"), "model 'missing' is neither in params.yaml"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    """In one line, without a traceback."""
+    (project / "empty.txt").write_text("\n\n")
+    status, _, err = run(capsys, "phylogeny", *arguments)
+    assert status == 2
+    assert message in err.splitlines()[-1]
+
+
+def test_models_are_told_apart_or_not(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights under two names are not, other weights are; the p-value and the probes are stated."""
+    (project / "contexts.txt").write_text("\n".join(CONTEXTS))
+    status, out, err = run(capsys, "same", "one", "two", "--genes", "contexts.txt")
+    assert status == 0, err
+    assert out.startswith("one and two: not told apart, which does not prove them one (p = ")
+    assert "9 genes, 32 probes each" in out
+    found = json.loads(run(capsys, "same", "one", "two", "--genes", "contexts.txt", "--json")[1])
+    assert found["p_value"] > 0.05
+    assert found["distance"] == pytest.approx(0, abs=1e-6)
+    out = run(capsys, "same", "one", "three", "--genes", "contexts.txt", "--probes", "400")[1]
+    assert "one and three: different at the 5% level" in out
+    # On the genes of the corpora the cells of the pipeline are read, and none is made.
+    assert run(capsys, "phylogeny", "--model", "one", "three")[0] == 0
+    status, out, err = run(capsys, "same", "one", "three")
+    assert status == 0, err
+    assert "genome of" not in err
+    assert "4 genes" in out
+
+
+@pytest.mark.parametrize("kind", ["exact", "paper"])
+def test_one_model_loaded_in_two_ways(project: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    """The second has a name of its own, so that samples of the two are independent."""
+    change(project, phylogeny={"alleles": kind, "epsilon": 0.05})
+    (project / "contexts.txt").write_text("\n".join(CONTEXTS))
+    named = ("same", "one", "one", "--genes", "contexts.txt", "--dtype", "bfloat16", "--json")
+    status, out, err = run(capsys, *named)
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["models"] == ["one", "one-bfloat16-again"]
+    assert found["null"] == {"exact": "simulated", "paper": "permuted"}[kind]
+    assert found["p_value"] > 0.001
+
+
+def test_first_tokens_of_two_vocabularies_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to use instead."""
+    other = project / "two" / "tokenizer.json"
+    tokenizer = json.loads(other.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["A"], vocabulary["B"] = vocabulary["B"], vocabulary["A"]
+    other.write_text(json.dumps(tokenizer))
+    status, _, err = run(capsys, "same", "one", "two")
+    assert status == 2
+    assert (
+        "one and two have different vocabularies, so their first tokens do not compare; set `alleles" in err
+    )
+
+
+def test_the_published_regressor_and_training_compute_are_asked_for_in_params(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`prediction` of `fit` names the method, `training_flops` of a model stands among the baselines."""
+    models = {
+        f"m{i}": {
+            "backend": "transformers",
+            "source": "one" if i % 2 else "three",
+            "name": name,
+            "family": f"f{i % 3}",
+            "training_flops": 6.0e21 * (i + 1),
+        }
+        for i, name in enumerate(
+            (
+                "meta-llama/Llama-2-7b-hf",
+                "meta-llama/Llama-2-13b-hf",
+                "mistralai/Mistral-7B-v0.1",
+                "tiiuae/falcon-7b",
+                "Qwen/Qwen-7B",
+                "01-ai/Yi-6B",
+            )
+        )
+    }
+    change(project, models=models, fit={"resamples": 50, "prediction": "ica15-sigmoid"})
+    for command in ("score", "entropy", "phylogeny"):
+        assert run(capsys, command, "--all")[0] == 0
+    status, _, err = run(capsys, "fit")
+    assert status == 0, err
+    methods = {row["method"] for row in table(project / "results" / "predictions.csv") if row["rmse"]}
+    assert {"ica15-sigmoid", "ln training FLOPs"} <= methods
+    assert "ridge" not in methods
+    change(project, fit={"prediction": "guess"})
+    status, _, err = run(capsys, "fit")
+    assert status == 2
+    assert "prediction 'guess' of `fit` in params.yaml is none of ridge, ica15-sigmoid" in err
+    change(project, models={"m": {**models["m0"], "training_flops": "6e21"}})
+    assert (
+        "`training_flops` of model m in params.yaml must be a number above 0, such as"
+        in run(capsys, "fit")[2]
+    )
+
+
 def genome(model: str, *genes: dict[str, float]) -> Genome:
     """Return an exact genome."""
     return Genome(model=model, alleles=genes, n_probes=None, pruned=(0.0,) * len(genes))

@@ -32,7 +32,7 @@ def load(entry: ModelEntry) -> LanguageModel:
     if wrong:
         raise UserError(
             f"model {entry.slug} in params.yaml has wrong options ({', '.join(wrong)}); backend {entry.backend} takes "
-            f"{', '.join(known)}; any entry takes name, family, initializer_range and price"
+            f"{', '.join(known)}; any entry takes name, family, initializer_range, training_flops, cutoff and price"
         )
     hints = get_type_hints(loader)
     for name, value in entry.options.items():

@@ -1,10 +1,15 @@
-"""The command `phylogeny`: genomes of models, on genes of the corpora."""
+"""The command `phylogeny`: genomes of models, on genes of the corpora or on contexts of one's own."""
 
 import argparse
+import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
 
-from evaluate import genes, genome_cells, params, phylogeny
+from collectors.document import UserError, replacing
+from evaluate import backends, distances, genes, genome_cells, params, phylogeny
 from evaluate.commands import chosen
 from evaluate.commands.chosen import cell_path
 from evaluate.genes import Genes
@@ -12,32 +17,88 @@ from evaluate.genomes import Genome
 from evaluate.model import ModelEntry
 from evaluate.phylogeny import Settings
 
+# Genomes that belong to no cell of the pipeline, by what they depend on: a second comparison finds them.
+_FINISHED = chosen.STAGING / "genomes"
+
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure what is named, and print a line, or JSON, for each model."""
-    known = params.read()
-    settings = Settings(**params.options(known, "phylogeny", [field.name for field in fields(Settings)]))
-    cut = genes.from_corpora([c for c in chosen.corpora(known) if not c.empty], settings.genes, settings.seed)
-    if cut.shortfall:
-        chosen.warn(cut.shortfall)
-    found = [
-        genome
-        for entry in chosen.entries(known, arguments)
-        if (genome := _cell(entry, settings, cut)) is not None
-    ]
+    """Measure what is named, and print a line, or JSON, for each model; write their distances where asked to."""
+    if arguments.matrix and not arguments.all and len(arguments.model) < 2:
+        raise UserError(
+            f"--matrix needs two models or more, not {arguments.model[0]} alone; name another one"
+        )
+    known, settings, cut = asked(arguments)
+    models = known["models"] if arguments.all else arguments.model
+    entries = [chosen.entry(known, argparse.Namespace(model=model)) for model in models]
+    measure = of_own if arguments.genes else _of_corpora
+    found = [measured for entry in entries if (measured := measure(entry, settings, cut)) is not None]
+    genomes = [genome for genome, _ in found]
+    if arguments.matrix:
+        check_comparable(found)
+        _write_matrix(arguments.matrix, genomes, settings)
     if arguments.json:
-        print(json.dumps([asdict(genome) for genome in found], indent=2))
+        print(json.dumps([asdict(genome) for genome in genomes], indent=2))
     else:
-        for genome in found:
+        for genome in genomes:
             print(_line(genome, settings))
 
 
-def _cell(entry: ModelEntry, settings: Settings, cut: Genes) -> Genome | None:
+def asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Settings, Genes]:
+    """Return the parameters, how to measure, and the genes: of the file that is named, or of the corpora."""
+    known = params.read() if params.PARAMS.exists() or not arguments.genes else {"models": {}}
+    settings = Settings(**params.options(known, "phylogeny", [field.name for field in fields(Settings)]))
+    if arguments.genes:
+        return known, settings, genes.from_file(arguments.genes, arguments.column)
+    cut = genes.from_corpora([c for c in chosen.corpora(known) if not c.empty], settings.genes, settings.seed)
+    if cut.shortfall:
+        chosen.warn(cut.shortfall)
+    return known, settings, cut
+
+
+def of_own(entry: ModelEntry, settings: Settings, cut: Genes) -> tuple[Genome, dict[str, Any]] | None:
+    """Return a model's genome on contexts of one's own, with its origin; None where it has none."""
+    if not _continues(entry):
+        return None
+    weights = backends.weights_of(entry)
+    key = phylogeny.key(entry, weights, settings, cut)
+    finished = _FINISHED / f"{key}.parquet"
+    for path in (finished, cell_path("phylogeny", entry.slug, "genome")):
+        # Without what identifies its weights, nobody could tell whether a genome is still that of the model.
+        if weights and genome_cells.is_current(path, key):
+            break
+    else:
+        with chosen.kept_until_done(chosen.STAGING / "phylogeny" / key) as journals:
+            genome, origin = phylogeny.measure(entry, cut, settings, journal_file=journals / "genome.jsonl")
+            if not weights:
+                return genome, origin
+            genome_cells.write(finished, genome, origin, key)
+        path = finished
+    return genome_cells.read(path)
+
+
+def check_comparable(found: Sequence[tuple[Genome, dict[str, Any]]]) -> None:
+    """Refuse first tokens of models that write them differently.
+
+    Raises:
+        UserError: naming two such models.
+    """
+    for genome, origin in found:
+        first, reference = found[0]
+        if (
+            origin["alleles"].startswith("first-token")
+            and origin["vocabulary_sha256"] != reference["vocabulary_sha256"]
+        ):
+            raise UserError(
+                f"{first.model} and {genome.model} have different vocabularies, so their first tokens do not compare; "
+                "set `alleles: exact` under `phylogeny` in params.yaml"
+            )
+
+
+def _of_corpora(entry: ModelEntry, settings: Settings, cut: Genes) -> tuple[Genome, dict[str, Any]] | None:
     """Return a model's genome, measured if there is no current cell; None where it has none."""
     path = cell_path("phylogeny", entry.slug, "genome")
     path.parent.mkdir(parents=True, exist_ok=True)  # DVC asks for it even if it stays empty
-    if entry.backend not in genome_cells.BACKENDS:
-        chosen.warn(f"{entry.slug}: backend {entry.backend} continues no text for us, so it has no genome")
+    if not _continues(entry):
         return None
     key = phylogeny.key(entry, chosen.pinned(entry), settings, cut)
     current = genome_cells.is_current(path, key)
@@ -46,7 +107,26 @@ def _cell(entry: ModelEntry, settings: Settings, cut: Genes) -> Genome | None:
             genome, origin = phylogeny.measure(entry, cut, settings, journal_file=journals / f"{key}.jsonl")
             genome_cells.write(path, genome, origin, key)
     chosen.warn(f"{entry.slug}: genome of {len(cut.contexts)} genes {'unchanged' if current else 'measured'}")
-    return genome_cells.read(path)[0]
+    return genome_cells.read(path)
+
+
+def _continues(entry: ModelEntry) -> bool:
+    continues = entry.backend in genome_cells.BACKENDS
+    if not continues:
+        chosen.warn(f"{entry.slug}: backend {entry.backend} continues no text for us, so it has no genome")
+    return continues
+
+
+def _write_matrix(path: Path, genomes: Sequence[Genome], settings: Settings) -> None:
+    if len(genomes) < 2:
+        raise UserError(f"{len(genomes)} model has a genome, and --matrix needs two; name other models")
+    measured = distances.clipped(distances.distances(distances.overlaps(genomes, settings.estimator)))
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", *(genome.model for genome in genomes)])
+        for genome, row in zip(genomes, measured, strict=True):
+            writer.writerow([genome.model, *(f"{value:.9g}" for value in row)])
+    chosen.warn(f"distances written to {path}; `python -m evaluate tree {path}` draws them")
 
 
 def _line(genome: Genome, settings: Settings) -> str:

@@ -15,6 +15,7 @@ from evaluate import (
     fit,
     genome_cells,
     params,
+    prediction,
     relatives,
     scores,
 )
@@ -52,7 +53,8 @@ def write_fits(arguments: argparse.Namespace) -> None:
     scores.write_scores(RESULTS / "scores.csv", rows)
     scores.write_records(RESULTS / "entropy.csv", entropy_cells.LayerFigure, figures)
     comparison.write(RESULTS / "differences.csv", _comparisons(known))
-    settings = params.options(known, "fit", ["seed", "resamples"])
+    settings = dict(params.options(known, "fit", ["seed", "resamples", "prediction"]))
+    method = settings.pop("prediction", prediction.METHODS[0])
     relatives.write(
         genomes,
         [_known(entry, rows) for entry in entries if entry.backend in genome_cells.BACKENDS],
@@ -60,6 +62,7 @@ def write_fits(arguments: argparse.Namespace) -> None:
         _targets(entries),
         RESULTS,
         estimator=params.section(known, "phylogeny").get("estimator", "unbiased"),
+        method=method,
         **settings,
     )
     fit.run(RESULTS / "scores.csv", BENCHMARKS, PUBLISHED, RESULTS, **settings)
@@ -79,6 +82,7 @@ def _known(entry: ModelEntry, rows: Sequence[Score]) -> KnownModel:
         name=entry.slug,
         family=entry.family or entry.name or entry.slug,
         n_parameters=sizes[0] if sizes else None,
+        training_flops=entry.training_flops,
         bits_per_character=sum(rates) / len(rates) if rates else None,
     )
 
