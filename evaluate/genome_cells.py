@@ -29,25 +29,26 @@ def is_current(path: Path, key: str) -> bool:
     return cells.is_current(path, SCHEMA, key)
 
 
-def write(path: Path, genome: Genome, origin: Mapping[str, Any], key: str) -> None:
+def write(path: Path, genome: Genome | None, origin: Mapping[str, Any], key: str) -> None:
     """Write a genome; what was pruned of a gene stands in all of its rows.
 
     Args:
         path: the cell's file.
-        genome: of one model.
+        genome: of one model, None where it has none: a cell without rows.
         origin: the columns that say what it came from.
         key: see `cells.key`.
     """
+    genes = zip(genome.alleles, genome.pruned, strict=True) if genome else ()
     rows = [
         {
             **origin,
-            "n_probes": genome.n_probes,
+            "n_probes": genome and genome.n_probes,
             "gene": i,
             "allele": allele,
             "probability": p,
             "pruned": pruned,
         }
-        for i, (alleles, pruned) in enumerate(zip(genome.alleles, genome.pruned, strict=True))
+        for i, (alleles, pruned) in enumerate(genes)
         for allele, p in alleles.items()
     ]
     cells.write(path, SCHEMA, key, rows)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import transformers
 import yaml
@@ -92,7 +93,7 @@ def test_a_genome_is_measured_once(project: Path, capsys: pytest.CaptureFixture[
     err = run(capsys, "phylogeny", "--model", "one")[2]
     assert "the documents gave 6 genes of the 9 asked for" in err
     assert "one: genome of 6 genes measured" in err
-    assert (project / "results" / "phylogeny" / "gzip").is_dir()
+    assert pq.read_table(project / "results" / "phylogeny" / "gzip" / "genome.parquet").num_rows == 0
 
 
 @pytest.mark.parametrize("kind", phylogeny.KINDS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
@@ -329,7 +330,8 @@ def test_without_a_model_that_shows_its_states_there_is_nothing(
     for command in (["entropy", "--all"], ["score", "--all"], ["fit"], ["report"]):
         status, _, err = run(capsys, *command)
         assert status == 0, err
-    assert (project / "results" / "entropy" / "gzip").is_dir()
+    (cell,) = (project / "results" / "entropy" / "gzip").iterdir()
+    assert pq.read_table(cell).num_rows == 0
     assert (project / "results" / "entropy.csv").read_text().count("\n") == 1
 
 

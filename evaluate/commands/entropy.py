@@ -49,16 +49,16 @@ def _once(entry: ModelEntry, settings: Settings, own: Corpus) -> list[LayerFigur
 
 def _cells(entry: ModelEntry, settings: Settings, corpora: Sequence[Corpus]) -> list[list[LayerFigure]]:
     """Measure what has no current cell yet; return the profiles of all cells."""
-    folder = chosen.RESULTS / "entropy" / entry.slug
-    folder.mkdir(parents=True, exist_ok=True)  # DVC asks for it even if it stays empty
+    weights = chosen.pinned(entry)
+    keys = {corpus.name: representations.key(entry, weights, settings, corpus) for corpus in corpora}
+    cells = {corpus.name: cell_path("entropy", entry.slug, corpus.name) for corpus in corpora}
     if entry.backend not in entropy_cells.BACKENDS:
+        for corpus in corpora:  # without rows: DVC asks for a folder, and warns of an empty one
+            entropy_cells.write(cells[corpus.name], [], keys[corpus.name])
         chosen.warn(
             f"{entry.slug}: backend {entry.backend} shows no hidden states, so there is no entropy of it"
         )
         return []
-    weights = chosen.pinned(entry)
-    keys = {corpus.name: representations.key(entry, weights, settings, corpus) for corpus in corpora}
-    cells = {corpus.name: cell_path("entropy", entry.slug, corpus.name) for corpus in corpora}
     missing = [c for c in corpora if not entropy_cells.is_current(cells[c.name], keys[c.name])]
     for corpus in missing:
         if corpus.empty:

@@ -97,10 +97,10 @@ def check_comparable(found: Sequence[tuple[Genome, dict[str, Any]]]) -> None:
 def _of_corpora(entry: ModelEntry, settings: Settings, cut: Genes) -> tuple[Genome, dict[str, Any]] | None:
     """Return a model's genome, measured if there is no current cell; None where it has none."""
     path = cell_path("phylogeny", entry.slug, "genome")
-    path.parent.mkdir(parents=True, exist_ok=True)  # DVC asks for it even if it stays empty
-    if not _continues(entry):
-        return None
     key = phylogeny.key(entry, chosen.pinned(entry), settings, cut)
+    if not _continues(entry):
+        genome_cells.write(path, None, {}, key)  # DVC asks for a folder, and warns of an empty one
+        return None
     current = genome_cells.is_current(path, key)
     if not current:
         with chosen.kept_until_done(chosen.STAGING / "phylogeny" / entry.slug) as journals:
