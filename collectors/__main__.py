@@ -14,6 +14,7 @@ COMMANDS = {
     "collect": "fetch the raw bytes of a snapshot, once",
     "extract": "make documents of a raw snapshot, and their signatures",
     "dedup": "filter and deduplicate the documents into a corpus",
+    "overlap": "say which documents share word n-grams with other texts, such as a test set or a training dump",
     "sources": "list what can be collected, what it needs and how fast it may be asked",
 }
 

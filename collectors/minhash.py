@@ -127,6 +127,12 @@ def shingles(text: str, words: int = 5) -> Hashes:
     return _shingles_of_folded(_folded(text), words)
 
 
+def ngrams(text: str, words: int) -> Hashes:
+    """Return the hashes of a text's word n-grams in their order, as `shingles` makes them; none if it has fewer."""
+    hashes = _words_of_folded(_folded(text))
+    return _combined(hashes, words) if len(hashes) >= words else hashes[:0]
+
+
 def jaccard(left: Hashes, right: Hashes) -> float:
     """Return the Jaccard similarity of two shingle sets; 0.0 when either is empty."""
     if not len(left) or not len(right):
@@ -142,24 +148,32 @@ def _folded(text: str) -> str:
 
 
 def _shingles_of_folded(text: str, words: int) -> Hashes:
+    hashes = _words_of_folded(text)
+    if not len(hashes):
+        return hashes
+    combined = _combined(hashes, min(words, len(hashes)))
+    combined.sort()  # then drop repeats: four times faster than np.unique on sets of this size
+    return combined[np.concatenate(([True], combined[1:] != combined[:-1]))]
+
+
+def _words_of_folded(text: str) -> Hashes:
     if not text.isascii():
         text = _BEYOND_ASCII.sub(lambda run: _NO_WORD.sub(" ", run[0]), text)
     found = text.encode().translate(_SEPARATORS).split()
-    if not found:
-        return np.empty(0, np.uint64)
-    hashes = np.fromiter(map(xxhash.xxh64_intdigest, found), np.uint64, len(found))
-    length = min(words, len(hashes))
-    count = len(hashes) - length + 1
+    return np.fromiter(map(xxhash.xxh64_intdigest, found), np.uint64, len(found))
+
+
+def _combined(hashes: Hashes, words: int) -> Hashes:
+    count = len(hashes) - words + 1
     combined = np.zeros(count, np.uint64)
-    for position in range(length):
+    for position in range(words):
         combined *= _ODD
         combined += hashes[position : position + count]
     # The sum is linear in the words, as the permutations are in it: mix to break the relation.
     combined ^= combined >> np.uint64(32)
     combined *= _ODD
     combined ^= combined >> np.uint64(29)
-    combined.sort()  # then drop repeats: four times faster than np.unique on sets of this size
-    return combined[np.concatenate(([True], combined[1:] != combined[:-1]))]
+    return combined
 
 
 @functools.lru_cache(maxsize=8)
