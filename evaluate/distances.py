@@ -32,6 +32,9 @@ ESTIMATORS = ("unbiased", "plug-in", "bhattacharyya")
 FLOOR = 1e-10
 """Similarities below this count as this: models that share no allele are 23.03 apart."""
 
+_ALIKE = 1e-12  # what rounding makes of the distance of equal genomes
+_NO_PAIR = 1e-12  # and of the identity of probes of which no two are equal
+
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
@@ -101,6 +104,12 @@ def similarity(overlaps: Overlaps) -> Array:
     Raises:
         UserError: when a model has no similarity by this estimator, as no gene of it has an allele twice.
     """
+    own = np.einsum("gii->i", overlaps.genes)
+    if (own <= _NO_PAIR).any():
+        raise UserError(
+            f"no gene of {overlaps.labels[int(np.argmin(own))]} has an allele twice, so that its unbiased "
+            "similarity is undefined: take more probes or genes, or plug-in"
+        )
     return _similarity(overlaps, np.ones(len(overlaps.genes)))
 
 
@@ -114,45 +123,49 @@ def distances(overlaps: Overlaps) -> Array:
 
 
 def clipped(distances: Array) -> Array:
-    """Return distances for a tree or a map: those below 0, which `unbiased` gives models that are alike, as 0."""
-    return np.maximum(distances, 0.0)
+    """Return distances for a tree or a map: those below 0, which `unbiased` gives models that are alike, as 0.
+
+    So are those that rounding alone keeps from 0.
+    """
+    return np.where(distances <= _ALIKE, 0.0, distances)
 
 
 def resampled_distances(overlaps: Overlaps, *, replicates: int = 100, seed: int = 0) -> Iterator[Array]:
     """Yield D over genes drawn with replacement, the same genes for all pairs: trees of them show clade support.
 
-    Raises:
-        UserError: as `similarity`, of a draw of genes.
+    A draw of genes in which a model has no similarity is left out: there are fewer than `replicates` then.
     """
     rng = np.random.default_rng(seed)
     n_genes = len(overlaps.genes)
     for _ in range(replicates):
         times = np.bincount(rng.integers(n_genes, size=n_genes), minlength=n_genes)
-        yield _distance(_similarity(overlaps, times.astype(np.float64)))
+        drawn = _distance(_similarity(overlaps, times.astype(np.float64)))
+        if not np.isnan(drawn).any():
+            yield drawn
 
 
 def standard_errors(overlaps: Overlaps) -> Array:
-    """Return the standard error of each D by the jackknife over genes: [n, n], NaN where S is at its floor.
+    """Return the standard error of each D by the jackknife over genes: [n, n].
 
-    Genes differ and so do draws of probes: both are in it, as every gene has probes of its own.
+    Genes differ and so do draws of probes: both are in it, as every gene has probes of its own. It is NaN where
+    S is at its floor or undefined, of all genes or without one of them: one gene then makes the distance.
 
     Raises:
-        UserError: when there is only one gene, or as `similarity` where one gene is left out.
+        UserError: when there is only one gene, or as `similarity`.
     """
     n_genes = len(overlaps.genes)
     if n_genes < 2:
         raise UserError(f"{n_genes} gene has no standard error: it takes 2 genes or more")
-    whole = similarity(overlaps)
-    centre = _distance(whole)
+    centre = _measured(similarity(overlaps))
     first, second = np.zeros_like(centre), np.zeros_like(centre)
     for gene in range(n_genes):
         others = np.ones(n_genes)
         others[gene] = 0
-        deviation = _distance(_similarity(overlaps, others)) - centre
+        deviation = _measured(_similarity(overlaps, others)) - centre
         first += deviation
         second += deviation**2
     variance = (n_genes - 1) / n_genes * np.maximum(second - first**2 / n_genes, 0)
-    return np.where(whole <= FLOOR, np.nan, np.sqrt(variance))
+    return np.sqrt(variance)
 
 
 def pruning_bounds(genomes: Sequence[Genome], estimator: str = "unbiased") -> PruningBounds:
@@ -239,18 +252,13 @@ def _cross(n: int, rows: Counts, codes: Counts, values: Array) -> Array:
 
 
 def _similarity(overlaps: Overlaps, times: Array) -> Array:
-    """Return S with each gene taken so many times."""
+    """Return S with each gene taken so many times, NaN where a model has no allele twice in these."""
     total = np.tensordot(times, overlaps.genes, 1)
     total = (total + total.T) / 2  # the product may round the two halves differently
     if overlaps.estimator == "bhattacharyya":
         made: Array = total / times.sum()
     else:
-        own = np.diag(total)
-        if (own <= 0).any():
-            raise UserError(
-                f"no gene of {overlaps.labels[int(np.argmin(own))]} has an allele twice, so that its unbiased "
-                "similarity is undefined: take more probes or genes, or plug-in"
-            )
+        own = np.where(np.diag(total) > _NO_PAIR, np.diag(total), np.nan)
         made = total / np.sqrt(np.outer(own, own))
     np.fill_diagonal(made, 1.0)
     return made
@@ -259,3 +267,8 @@ def _similarity(overlaps: Overlaps, times: Array) -> Array:
 def _distance(similarity: Array) -> Array:
     made: Array = 0.0 - np.log(np.maximum(similarity, FLOOR))  # 0.0 - 0.0 is 0.0, not -0.0
     return made
+
+
+def _measured(similarity: Array) -> Array:
+    """Return D, and NaN where S is at its floor."""
+    return _distance(np.where(similarity <= FLOOR, np.nan, similarity))

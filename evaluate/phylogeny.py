@@ -27,7 +27,7 @@ ARITHMETIC = 1
 KINDS = ("exact", "first-token", *alleles.PRESETS)
 
 # Genes between two marks in the journal: what they share costs a second or two each time.
-_AT_A_TIME = 32
+_AT_A_TIME = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,11 @@ class Settings:
             raise UserError(f"alleles {self.alleles!r} of `phylogeny` are none of {', '.join(KINDS)}")
         if self.estimator not in ESTIMATORS:
             raise UserError(f"estimator {self.estimator!r} of `phylogeny` is none of {', '.join(ESTIMATORS)}")
+        if self.estimator == "bhattacharyya" and self.alleles in alleles.PRESETS:
+            raise UserError(
+                f"estimator bhattacharyya of `phylogeny` is for exact alleles, not for samples such as {self.alleles}; "
+                "set `alleles: exact`, or `estimator: unbiased`"
+            )
         for name, value in (("temperature", self.temperature), ("epsilon", self.epsilon)):
             if type(value) not in {int, float} or not 0 < value < 100:
                 raise UserError(f"{name} {value!r} of `phylogeny` must be a number above 0")

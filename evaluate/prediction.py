@@ -5,6 +5,11 @@ those: whatever is fitted (means, scales, penalty, components, weights) is fitte
 predictions of all families are pooled, and judged beside those from size, training compute and bits per
 character: distances say something only where they beat these.
 
+All are held against the mean of the other families. It is the higher the lower the scores of the family that
+is left out, so that its correlation with these is negative by construction (-1 for families of one), and
+whatever predicts little but that mean shares it: correlations are below 0 where nothing is told, their
+intervals too. `skill`, the share of its squared errors that is avoided, is then 0 or less.
+
 `ridge`, the default, is deterministic. Its penalty minimises generalised cross-validation (Golub, Heath and
 Wahba 1979) within the training models: a closed form that, unlike a fixed penalty, follows how much the
 distances tell of a benchmark. It leaves out single models, whose siblings stay: that favours lighter
@@ -57,20 +62,23 @@ class Prediction:
     """How well scores of families were predicted by a method fitted to the other families.
 
     Attributes:
-        method: one of `METHODS`, `ln parameters`, `ln training FLOPs`, `bits per character`, or
-            `bits per character + ridge`.
+        method: one of `METHODS`, `mean of the other families`, `ln parameters`, `ln training FLOPs`,
+            `bits per character`, or `bits per character + ridge`.
         n_models: models that have a score and what the method needs. Figures of methods with different
             models do not compare: predict again from the scores of the models that they share.
         n_families: families among these.
         refused: why there is no prediction, else empty; all that follows is then None or empty.
-        pearson: signed correlation of the pooled predictions with the scores; None where either is constant.
+        pearson: signed correlation of the pooled predictions with the scores, which is below 0 where nothing
+            is told of them, see the module; None where either is constant.
         pearson_low: lower end of its 95 % percentile interval, from resamples of whole families; the
             predictions are not made anew. None without resamples.
         pearson_high: upper end.
-        resamples: resamples that the interval rests on; those without a correlation are left out.
+        resamples: resamples that this interval rests on; those without a correlation are left out.
         rmse: root of the mean squared error, in units of the score.
-        r2: 1 - squared errors / squared deviations from the mean of these scores; below 0 where the mean,
-            which no fold knows, would predict better.
+        skill: 1 - squared errors / those of the mean of the other families, of the same models; below 0 where
+            that mean predicts better.
+        skill_low: lower end of its 95 % percentile interval, from the same resamples, both sums of each.
+        skill_high: upper end.
         predicted: the prediction of each model, by name.
     """
 
@@ -83,7 +91,9 @@ class Prediction:
     pearson_high: float | None = None
     resamples: int = 0
     rmse: float | None = None
-    r2: float | None = None
+    skill: float | None = None
+    skill_low: float | None = None
+    skill_high: float | None = None
     predicted: Mapping[str, float]
 
 
@@ -106,13 +116,13 @@ def predict(
         scores: by name; models without one are left out.
         method: one of `METHODS`.
         seed: of the bootstrap.
-        resamples: of the bootstrap; 0 leaves the interval out.
+        resamples: of the bootstrap; 0 leaves the intervals out.
 
     Returns:
-        First the prediction from distances, then what it is to be held against: size, training FLOPs, bits
-        per character, and ridge regression on the distances beside bits per character, whose coefficient
-        is not shrunk. A model that lacks what one of these needs is left out of that one, as `n_models`
-        tells; where too few have it, `refused` says so.
+        First the prediction from distances, then what it is to be held against: the mean of the other
+        families, size, training FLOPs, bits per character, and ridge regression on the distances beside
+        bits per character, whose coefficient is not shrunk. A model that lacks what one of these needs is
+        left out of that one, as `n_models` tells; where too few have it, `refused` says so.
 
     Raises:
         UserError: when labels, models and scores do not match, a value is no finite number, there are fewer
@@ -146,22 +156,27 @@ def predict(
         )
         if found.refused:
             return found
-        predicted = _left_out(groups, fit, column[part], d[np.ix_(part, part)], target)
-        low, high, used = _interval(predicted, target, groups, seed, resamples)
-        missed = float(np.sum((predicted - target) ** 2))
+        near = d[np.ix_(part, part)]
+        predicted, mean = (_left_out(groups, how, column[part], near, target) for how in (fit, _mean))
+        correlations, skills = _resampled(predicted, mean, target, groups, seed, resamples)
+        low, high = _interval(correlations)
+        skill_low, skill_high = _interval(skills)
         return replace(
             found,
             pearson=_pearson(predicted, target),
             pearson_low=low,
             pearson_high=high,
-            resamples=used,
-            rmse=math.sqrt(missed / len(part)),
-            r2=1 - missed / float(np.sum((target - target.mean()) ** 2)),
+            resamples=len(correlations),
+            rmse=math.sqrt(np.mean((predicted - target) ** 2)),
+            skill=float(1 - np.sum((predicted - target) ** 2) / np.sum((mean - target) ** 2)),
+            skill_low=skill_low,
+            skill_high=skill_high,
             predicted=dict(zip([names[i] for i in part], predicted.tolist(), strict=True)),
         )
 
     found = (
         trial(method, ridge if method == "ridge" else _sigmoid_of_components, rate[:, :0]),
+        trial("mean of the other families", _mean, rate[:, :0]),
         trial("ln parameters", _line, np.log(size)),
         trial("ln training FLOPs", _line, np.log(compute)),
         trial("bits per character", _line, rate),
@@ -262,6 +277,10 @@ def _line(x: Array, distances: Array, y: Array, new_x: Array, new: Array) -> Arr
     return ridge(x, distances[:, :0], y, new_x, new[:, :0])
 
 
+def _mean(_: Array, __: Array, y: Array, ___: Array, new: Array) -> Array:
+    return np.full(len(new), y.mean())
+
+
 def _left_out(families: NDArray[np.str_], fit: _Method, x: Array, distances: Array, y: Array) -> Array:
     predicted = np.empty(len(families))
     for family in np.unique(families):
@@ -289,23 +308,28 @@ def _pearson(a: Array, b: Array) -> float | None:
     return float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
 
 
-def _interval(
-    predicted: Array, y: Array, families: NDArray[np.str_], seed: int, resamples: int
-) -> tuple[float | None, float | None, int]:
-    """Bounds of the correlation when as many families are drawn again, each with all of its models."""
+def _resampled(
+    predicted: Array, mean: Array, y: Array, families: NDArray[np.str_], seed: int, resamples: int
+) -> tuple[Array, Array]:
+    """Correlations, and skills, when as many families are drawn again, each with all of its models."""
     distinct, a, b = np.unique(families), predicted - predicted.mean(), y - y.mean()
-    of_models = np.stack([np.ones(len(y)), a, b, a * a, b * b, a * b], axis=1)
+    errors = [(predicted - y) ** 2, (mean - y) ** 2]
+    of_models = np.stack([np.ones(len(y)), a, b, a * a, b * b, a * b, *errors], axis=1)
     of_families = np.stack([of_models[families == family].sum(axis=0) for family in distinct])
     evenly = np.full(len(distinct), 1 / len(distinct))
     drawn = np.random.default_rng(seed).multinomial(len(distinct), evenly, size=resamples)
-    n, sa, sb, saa, sbb, sab = (drawn @ of_families).T
+    n, sa, sb, saa, sbb, sab, missed, by_mean = (drawn @ of_families).T
     va, vb = saa - sa**2 / n, sbb - sb**2 / n
-    sound = (va > 1e-12 * saa) & (vb > 1e-12 * sbb)
-    if not sound.any():
-        return None, None, 0
-    r = np.clip((sab - sa * sb / n)[sound] / np.sqrt(va[sound] * vb[sound]), -1, 1)
-    low, high = np.quantile(r, [0.025, 0.975])
-    return float(low), float(high), len(r)
+    sound, told = (va > 1e-12 * saa) & (vb > 1e-12 * sbb), by_mean > 0
+    correlations = (sab - sa * sb / n)[sound] / np.sqrt(va[sound] * vb[sound])
+    return np.clip(correlations, -1, 1), 1 - missed[told] / by_mean[told]
+
+
+def _interval(figures: Array) -> tuple[float | None, float | None]:
+    if not len(figures):
+        return None, None
+    low, high = np.quantile(figures, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _varies(values: Array) -> bool:

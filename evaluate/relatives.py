@@ -3,11 +3,14 @@
 Adding a model reads the genomes of the others and measures none of them again.
 """
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from collectors.document import UserError, replacing
 from evaluate import distances, prediction, trees
@@ -15,6 +18,9 @@ from evaluate.distances import Array, Overlaps
 from evaluate.genomes import Genome
 from evaluate.prediction import KnownModel, Prediction
 from evaluate.scores import write_records
+
+# Sets of genes that clade support is the share of: 0.5 is then known to 0.03.
+_REPLICATES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,58 +75,85 @@ class Predicted:
     pearson_low: float | None
     pearson_high: float | None
     rmse: float | None
-    r2: float | None
+    skill: float | None
+    skill_low: float | None
+    skill_high: float | None
     refused: str
 
 
-def write(
-    genomes: Sequence[tuple[Genome, Mapping[str, Any]]],
-    models: Sequence[KnownModel],
-    names: Mapping[str, str],
-    targets: Mapping[tuple[str, str], Mapping[str, float]],
-    out: Path,
-    *,
-    estimator: str = "unbiased",
-    method: str = "ridge",
-    seed: int = 0,
-    resamples: int = 2000,
-) -> None:
-    """Write relatives.csv, tree.json, tree.nwk, map.csv and predictions.csv; empty where there is nothing to say.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compared:
+    """Genomes of models, held against each other.
+
+    Attributes:
+        genomes: of each model, with the columns of its cell.
+        overlaps: what every two share; None of fewer than two.
+        distances: [n, n], those below 0 as 0; of one model, or none, likewise.
+    """
+
+    genomes: Sequence[tuple[Genome, Mapping[str, Any]]]
+    overlaps: Overlaps | None
+    distances: Array
+
+
+def compare(genomes: Sequence[tuple[Genome, Mapping[str, Any]]], estimator: str = "unbiased") -> Compared:
+    """Compare genomes of the same genes.
 
     Args:
         genomes: of each model, with the columns of its cell.
-        models: what else is known of each.
-        names: published names, by model.
-        targets: scores of models by benchmark and study.
-        out: folder to write to.
         estimator: of similarities, one of `distances.ESTIMATORS`.
-        method: of predictions, one of `prediction.METHODS`.
-        seed: of every bootstrap.
-        resamples: of the bootstrap of predictions; of clade support a tenth, 1000 at the most.
 
     Raises:
-        UserError: when genomes are not of the same genes or alleles, or the method is unknown.
+        UserError: when genomes are not of the same genes or alleles.
     """
-    if method not in prediction.METHODS:
-        known = ", ".join(prediction.METHODS)
-        raise UserError(f"prediction {method!r} of `fit` in params.yaml is none of {known}")
-    _check(genomes)
-    pairs: list[Relatives] = []
-    tree: dict[str, Any] = {}
-    places = [Place(model=genome.model, x=0.0, y=0.0, share_x=0.0, share_y=0.0) for genome, _ in genomes]
-    rows: list[Predicted] = []
-    if len(genomes) > 1:
-        found = distances.overlaps([genome for genome, _ in genomes], estimator)
-        measured = distances.clipped(distances.distances(found))
-        pairs = _pairs(genomes, found, names)
-        tree = _tree(found, measured, seed=seed, replicates=min(1000, resamples // 10))
-        places = _places(found, measured)
-        rows = [
-            _row(benchmark, study, predicted)
-            for (benchmark, study), scores in sorted(targets.items())
-            for predicted in _predictions(measured, found.labels, models, scores, method, seed, resamples)
-        ]
+    for column, rule in (
+        ("genes_sha256", "genomes are compared on the same genes; measure all again with `dvc repro`"),
+        ("alleles", "alleles of one kind are compared; measure all again with `dvc repro`"),
+        (
+            "vocabulary_sha256",
+            "first tokens are compared within one vocabulary; set `alleles: exact` under `phylogeny` in params.yaml",
+        ),
+    ):
+        for genome, origin in genomes:
+            first, reference = genomes[0]
+            if column == "vocabulary_sha256" and not str(origin["alleles"]).startswith("first-token"):
+                continue
+            if origin[column] != reference[column]:
+                raise UserError(f"{genome.model} and {first.model} differ in {column}: {rule}")
+    if len(genomes) < 2:
+        return Compared(genomes=genomes, overlaps=None, distances=np.zeros((len(genomes), len(genomes))))
+    found = distances.overlaps([genome for genome, _ in genomes], estimator)
+    return Compared(genomes=genomes, overlaps=found, distances=distances.clipped(distances.distances(found)))
+
+
+def write(compared: Compared, names: Mapping[str, str], out: Path, *, seed: int = 0) -> None:
+    """Write relatives.csv, distances.csv, tree.json, tree.nwk and map.csv; empty where there is nothing to say.
+
+    Args:
+        compared: models.
+        names: published names, by model.
+        out: folder to write to.
+        seed: of clade support.
+    """
+    labels = [genome.model for genome, _ in compared.genomes]
+    found, measured = compared.overlaps, compared.distances
+    pairs = _pairs(compared.genomes, found, names) if found else []
+    tree = _tree(found, measured, seed) if found else {}
+    places = (
+        _places(found, measured)
+        if found
+        else [Place(model=label, x=0.0, y=0.0, share_x=0.0, share_y=0.0) for label in labels]
+    )
     write_records(out / "relatives.csv", Relatives, pairs)
+    with (
+        replacing(out / "distances.csv") as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", *labels])
+        writer.writerows(
+            [label, *(f"{d:.9g}" for d in row)] for label, row in zip(labels, measured, strict=True)
+        )
     for name, text in (
         ("tree.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n"),
         ("tree.nwk", f"{tree['newick']}\n" if tree else ""),
@@ -128,21 +161,42 @@ def write(
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_records(out / "map.csv", Place, places)
-    write_records(out / "predictions.csv", Predicted, rows)
 
 
-def _check(genomes: Sequence[tuple[Genome, Mapping[str, Any]]]) -> None:
-    first_token = any(str(origin["alleles"]).startswith("first-token") for _, origin in genomes)
-    for column, rule in (
-        ("genes_sha256", "genomes are compared on the same genes; measure all again with `dvc repro`"),
-        ("alleles", "alleles of one kind are compared; measure all again with `dvc repro`"),
-        ("vocabulary_sha256", "first tokens are compared within one vocabulary; set `alleles: exact`"),
-    ):
-        if column == "vocabulary_sha256" and not first_token:
-            continue
-        for genome, origin in genomes:
-            if origin[column] != genomes[0][1][column]:
-                raise UserError(f"{genome.model} and {genomes[0][0].model} differ in {column}: {rule}")
+def write_predictions(
+    compared: Compared,
+    models: Sequence[KnownModel],
+    targets: Mapping[tuple[str, str], Mapping[str, float]],
+    out: Path,
+    *,
+    method: str = prediction.METHODS[0],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> None:
+    """Write predictions.csv: benchmark scores from distances, beside what distances are held against.
+
+    Args:
+        compared: models.
+        models: what else is known of each.
+        targets: scores of models by benchmark and study.
+        out: folder to write to.
+        method: one of `prediction.METHODS`.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Raises:
+        UserError: when the method is unknown.
+    """
+    if method not in prediction.METHODS:
+        known = ", ".join(prediction.METHODS)
+        raise UserError(f"prediction {method!r} of `fit` in params.yaml is none of {known}")
+    labels = [genome.model for genome, _ in compared.genomes]
+    rows = [
+        _row(benchmark, study, predicted)
+        for (benchmark, study), scores in sorted(targets.items())
+        for predicted in _predictions(compared.distances, labels, models, scores, method, seed, resamples)
+    ]
+    write_records(out / "predictions.csv", Predicted, rows if compared.overlaps else [])
 
 
 def _pairs(
@@ -173,10 +227,10 @@ def _pairs(
     ]
 
 
-def _tree(found: Overlaps, measured: Array, *, seed: int, replicates: int) -> dict[str, Any]:
+def _tree(found: Overlaps, measured: Array, seed: int) -> dict[str, Any]:
     labels = list(found.labels)
     joined = trees.neighbour_joining(measured, labels)
-    drawn = distances.resampled_distances(found, replicates=replicates, seed=seed)
+    drawn = distances.resampled_distances(found, replicates=_REPLICATES, seed=seed)
     supported = trees.with_support(
         joined, (trees.neighbour_joining(distances.clipped(d), labels) for d in drawn)
     )
@@ -242,6 +296,8 @@ def _row(benchmark: str, study: str, predicted: Prediction) -> Predicted:
         pearson_low=predicted.pearson_low,
         pearson_high=predicted.pearson_high,
         rmse=predicted.rmse,
-        r2=predicted.r2,
+        skill=predicted.skill,
+        skill_low=predicted.skill_low,
+        skill_high=predicted.skill_high,
         refused=predicted.refused,
     )

@@ -1,16 +1,24 @@
 """Whether two genomes are of one model: a test with a p-value.
 
-A sample of probes is held against another sample, or against the exact distributions it would come from.
+A sample of probes is held against another sample, or against the exact distributions it would come from. Two
+exact genomes are equal or not: of these it is asked whether so many probes of each would tell.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from collectors.document import UserError
-from evaluate.distances import Array, Counts, distances, overlaps, standard_errors
+from evaluate.distances import FLOOR, Array, Counts, Overlaps, overlaps, similarity, standard_errors
 from evaluate.genomes import Genome
+
+LEVEL = 0.05
+"""P-values below this call models different."""
+
+DRAWS = 400
+"""Draws of probes of two exact genomes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +28,17 @@ class SameModel:
     Attributes:
         models: what the two are called.
         null: how the statistic's distribution under the hypothesis was made: `permuted` probes of two samples,
-            probes `drawn` from the exact genome, or `simulated` probes of two exact genomes, permuted.
-        n_probes: probes per gene of the two, None for an exact genome.
+            probes `drawn` from the exact genome, or `simulated` probes of what lies between two exact genomes.
+        n_probes: probes per gene of the two, for an exact genome beside a sample None.
         n_genes: genes.
         permutations: values drawn from that distribution.
-        statistic: unbiased estimate of sum_a (p - q)^2, mean over genes.
-        p_value: (1 + values at least as large as the statistic) / (1 + permutations).
-        distance: `unbiased` D.
-        standard_error: of the distance, over genes (see `standard_errors`).
+        statistic: sum_a (p - q)^2, mean over genes: its unbiased estimate, and of two exact genomes itself.
+        p_value: (1 + values at least as large as the statistic) / (1 + permutations); of two exact genomes
+            twice the median over draws of probes, 1 at most.
+        power: share of these draws whose own p-value is below `LEVEL`; None unless both are exact.
+        distance: `unbiased` D; None where there is none, as the two share no allele or a sample has none twice.
+        standard_error: of the distance, over genes; None where there is none, as of one gene (see
+            `standard_errors`).
     """
 
     models: tuple[str, str]
@@ -37,13 +48,17 @@ class SameModel:
     permutations: int
     statistic: float
     p_value: float
-    distance: float
-    standard_error: float
+    power: float | None
+    distance: float | None
+    standard_error: float | None
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The distance's 95 % interval over sets of genes such as these, by the normal approximation."""
-        return self.distance - 1.96 * self.standard_error, self.distance + 1.96 * self.standard_error
+    def interval(self) -> tuple[float, float] | None:
+        """The distance's 95 % interval over sets of genes such as these, by Student's t; None without its error."""
+        if self.distance is None or self.standard_error is None:
+            return None
+        width = _student(self.n_genes - 1) * self.standard_error
+        return self.distance - width, self.distance + width
 
 
 def same_model(
@@ -54,8 +69,12 @@ def same_model(
     The statistic is the squared maximum mean discrepancy with the identity kernel (Gretton et al. 2012), summed
     over genes. Two samples are held against each other with the probes of each gene dealt anew, which the
     hypothesis leaves as likely; a sample and an exact genome with samples drawn from that genome, whose pruned
-    mass goes where it makes the two most alike, as it may have come from there. Two exact genomes are equal or
-    not, and no test is needed: given `n_probes`, the answer is whether so many probes of each would tell.
+    mass goes where it makes the two most alike, as it may have come from there.
+
+    Of two exact genomes, `n_probes` are drawn `DRAWS` times, as one draw is a lottery. Each is held against the
+    same pairs of samples of the mean of both genomes, which under the hypothesis is either. Twice the median of
+    p-values is a p-value however they depend on each other (Rueger 1978; Meinshausen, Meier and Buehlmann 2009,
+    JASA 104:1671).
 
     A small p-value says that models differ, not by how much: that is what the distance says. A large one says
     that these probes do not tell them apart.
@@ -69,7 +88,7 @@ def same_model(
 
     Raises:
         UserError: when `n_probes` is missing or superfluous, when a sampled genome has one probe or is not made
-            of whole probes, and as `standard_errors`.
+            of whole probes, and as `overlaps`.
     """
     sampled = [genome for genome in (first, second) if genome.n_probes is not None]
     if bool(sampled) == (n_probes is not None):
@@ -83,12 +102,14 @@ def same_model(
     found = overlaps((first, second))
     n_genes = len(found.genes)
     rng = np.random.default_rng(seed)
-    total = np.zeros(1 + permutations)
+    n_observed = 1 if sampled else DRAWS
+    total, exactly = np.zeros(n_observed + permutations), 0.0
     for gene in range(n_genes):
         p, q = _aligned(first.alleles[gene], second.alleles[gene])
         if n_probes is not None:
-            x, y = (rng.multinomial(n_probes, shares / shares.sum()) for shares in (p, q))
-            total += _permuted(x, y, permutations, rng)
+            p, q = p / p.sum(), q / q.sum()
+            exactly += float(((p - q) ** 2).sum())
+            total += _simulated(p, q, n_probes, permutations, rng)
         elif len(sampled) == 2:
             total += _permuted(_counts(p, first), _counts(q, second), permutations, rng)
         elif first is sampled[0]:
@@ -97,18 +118,53 @@ def same_model(
             total += _drawn(_counts(q, second), p, first.pruned[gene], permutations, rng)
     total /= n_genes
     # Equal counts give sums that differ by rounding: a tie counts against a difference.
-    as_large = int((total[1:] >= total[0] - 1e-12).sum())
+    as_large = (total[n_observed:] >= total[:n_observed, None] - 1e-12).sum(axis=1)
+    p_values = (1 + as_large) / (1 + permutations)
+    distance, error = _distance(found)
     return SameModel(
         models=(first.model, second.model),
         null=("simulated", "drawn", "permuted")[len(sampled)],
         n_probes=(first.n_probes or n_probes, second.n_probes or n_probes),
         n_genes=n_genes,
         permutations=permutations,
-        statistic=float(total[0]),
-        p_value=(1 + as_large) / (1 + permutations),
-        distance=float(distances(found)[0, 1]),
-        standard_error=float(standard_errors(found)[0, 1]),
+        statistic=float(total[0]) if sampled else exactly / n_genes,
+        p_value=float(p_values[0]) if sampled else min(1.0, 2 * float(np.median(p_values))),
+        power=None if sampled else float((p_values < LEVEL).mean()),
+        distance=distance,
+        standard_error=error,
     )
+
+
+def _distance(found: Overlaps) -> tuple[float | None, float | None]:
+    """Return the distance of two genomes and its standard error, each None where there is none."""
+    try:
+        similar = float(similarity(found)[0, 1])
+    except UserError:  # a sample has no allele twice: the p-value stands without a distance
+        return None, None
+    if similar <= FLOOR:
+        return None, None
+    error = float(standard_errors(found)[0, 1]) if len(found.genes) > 1 else math.nan
+    return 0.0 - math.log(similar), None if math.isnan(error) else error
+
+
+def _student(freedom: int) -> float:
+    """Return what Student's |t| exceeds with a probability of 5 %.
+
+    At t = sqrt(freedom) * tan(angle) the probability below is a finite sum (Abramowitz and Stegun 1964, 26.7.3
+    and 26.7.4), and grows with the angle.
+    """
+    low, high = 0.0, math.pi / 2
+    while (angle := (low + high) / 2) not in (low, high):
+        if freedom % 2:
+            term, within = math.cos(angle), angle
+            scale = 2 / math.pi
+        else:
+            term, within, scale = 1.0, 0.0, 1.0
+        for k in range(2 + freedom % 2, freedom + 1, 2):
+            within += math.sin(angle) * term
+            term *= (k - 1) / k * math.cos(angle) ** 2
+        low, high = (angle, high) if scale * within < 0.95 else (low, angle)
+    return math.sqrt(freedom) * math.tan(angle)
 
 
 def _aligned(*genes: Mapping[str, float]) -> tuple[Array, ...]:
@@ -128,15 +184,31 @@ def _counts(shares: Array, genome: Genome) -> Counts:
     return counts.astype(np.int64)
 
 
+def _simulated(p: Array, q: Array, n: int, permutations: int, rng: np.random.Generator) -> Array:
+    """Return the statistic of draws of n probes of each of two exact genes, and of samples of their mean."""
+    # Draws end with the last probe: most probable alleles first, they end after few.
+    order = np.argsort(-(p + q), kind="stable")
+    p, q = p[order], q[order]
+    x, y = (
+        np.vstack([rng.multinomial(n, own, size=DRAWS), rng.multinomial(n, mean, size=permutations)])
+        for own, mean in ((p, (p + q) / 2), (q, (p + q) / 2))
+    )
+    return _discrepancies(x, y)
+
+
 def _permuted(x: Counts, y: Counts, permutations: int, rng: np.random.Generator) -> Array:
     """Return the statistic of two samples' counts, and of the same probes dealt anew."""
-    n, m = x.sum(), y.sum()
     seen = x + y > 0
     x, y = x[seen], y[seen]
-    dealt = np.vstack([x, rng.multivariate_hypergeometric(x + y, n, size=permutations)])
-    rest = x + y - dealt
-    within = ((dealt**2).sum(axis=1) - n) / (n * (n - 1)) + ((rest**2).sum(axis=1) - m) / (m * (m - 1))
-    made: Array = within - 2 * (dealt * rest).sum(axis=1) / (n * m)
+    dealt = np.vstack([x, rng.multivariate_hypergeometric(x + y, x.sum(), size=permutations)])
+    return _discrepancies(dealt, x + y - dealt)
+
+
+def _discrepancies(x: Counts, y: Counts) -> Array:
+    """Return the statistic of the counts of two samples, row by row."""
+    n, m = x[0].sum(), y[0].sum()
+    xx, yy, xy = (np.einsum("ij,ij->i", *pair) for pair in ((x, x), (y, y), (x, y)))
+    made: Array = (xx - n) / (n * (n - 1)) + (yy - m) / (m * (m - 1)) - 2 * xy / (n * m)
     return made
 
 

@@ -9,7 +9,7 @@ it does not fit shows in `negative_branches`, `path_distances` and the support o
 
 import re
 import reprlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +23,9 @@ Array = NDArray[np.float64]
 
 _ROUNDING = 1e-6  # of the largest entry: what decimals of a file may cost in symmetry
 _TIE = 1e-12  # of the largest criterion: what the order of a sum may change
-_ENDLESS = 1e300  # beyond it sums of lengths are no numbers
+_NO_LENGTH = 1e-9  # of the longest branch: what rounding makes of a branch of length 0
+_NOTHING = 1e-12  # what rounding makes of 0 where no other entry shows the scale
+_ENDLESS = 1e150  # beyond it squares of lengths, and sums of these, are no numbers
 _PLAIN = re.compile(r"[A-Za-z0-9.+-]+")  # what every reader of Newick takes as it stands
 
 
@@ -68,8 +70,8 @@ def symmetric(matrix: Array, labels: Sequence[str]) -> Array:
     """Return a matrix [n, n] between labelled models, made exactly symmetric.
 
     Raises:
-        UserError: it is not square with one label each, a label stands twice, an entry is not finite, or
-            the two entries of a pair differ by more than rounding.
+        UserError: it is not square with one label each, a label stands twice, an entry is not finite or
+            1e150 or more, or the two entries of a pair differ by more than rounding.
     """
     n = len(labels)
     if matrix.shape != (n, n) or not n:
@@ -79,11 +81,14 @@ def symmetric(matrix: Array, labels: Sequence[str]) -> Array:
     twice = [label for label, count in Counter(labels).items() if count > 1 or not label]
     if twice:
         raise UserError(f"the label {twice[0]!r} is empty or stands twice; give each model its own name")
-    if not np.isfinite(matrix).all():
-        i, j = map(int, np.argwhere(~np.isfinite(matrix))[0])
-        raise UserError(f"between {labels[i]} and {labels[j]} stands {matrix[i, j]}; give a finite number")
+    endless = ~(np.abs(matrix) < _ENDLESS)
+    if endless.any():
+        i, j = map(int, np.argwhere(endless)[0])
+        raise UserError(
+            f"between {labels[i]} and {labels[j]} stands {matrix[i, j]}; give a finite number, below {_ENDLESS:g}"
+        )
     gap = np.abs(matrix - matrix.T)
-    if gap.max() > _ROUNDING * np.abs(matrix).max():
+    if gap.max() > max(_ROUNDING * np.abs(matrix).max(), _NOTHING):
         i, j = divmod(int(gap.argmax()), n)
         raise UserError(
             f"from {labels[i]} to {labels[j]} it is {matrix[i, j]:.6g}, and back {matrix[j, i]:.6g}; "
@@ -202,10 +207,20 @@ def clades(tree: Tree) -> dict[Tree, frozenset[str]]:
 
 
 def splits(tree: Tree) -> set[frozenset[str]]:
-    """Return how inner branches divide the leaves, wherever the root is: the side without the first label."""
+    """Return how inner branches divide the leaves, wherever the root is: the side without the first label.
+
+    A branch no longer than rounding, or negative, divides nothing: where models are equally far apart, the
+    order of labels chose it.
+    """
     everything = frozenset(leaves(tree))
-    found = {_side(clade, everything) for clade in clades(tree).values()}
-    return {side for side in found if 2 <= len(side) <= len(everything) - 2}
+    # Both sides of a root are one branch.
+    lengths: dict[frozenset[str], float] = defaultdict(float)
+    for node, clade in clades(tree).items():
+        lengths[_side(clade, everything)] += node.length
+    least = _no_length(tree)
+    return {
+        side for side, length in lengths.items() if length > least and 2 <= len(side) <= len(everything) - 2
+    }
 
 
 def robinson_foulds(a: Tree, b: Tree) -> int:
@@ -223,8 +238,10 @@ def robinson_foulds(a: Tree, b: Tree) -> int:
 def with_support(tree: Tree, replicates: Iterable[Tree]) -> Tree:
     """Return the tree with the share of replicates that have each inner branch's split (Felsenstein 1985).
 
+    There is no support without replicates, nor for a branch that is not among `splits`.
+
     Raises:
-        UserError: there is no replicate, or one has other leaves than the tree.
+        UserError: a replicate has other leaves than the tree.
     """
     everything = frozenset(leaves(tree))
     held = dict.fromkeys(splits(tree), 0)
@@ -234,14 +251,12 @@ def with_support(tree: Tree, replicates: Iterable[Tree]) -> Tree:
             raise UserError(f"replicate {n} has other models than the tree; resample the same models")
         for split in splits(replicate) & held.keys():
             held[split] += 1
-    if not n:
-        raise UserError("support is a share of replicate trees, and there is none; resample once or more")
     below = clades(tree)
     built: dict[Tree, Tree] = {}
     for node in reversed(list(nodes(tree))):
         count = held.get(_side(below[node], everything))
         children = tuple(built[child] for child in node.children)
-        built[node] = replace(node, support=None if count is None else count / n, children=children)
+        built[node] = replace(node, support=None if count is None or not n else count / n, children=children)
     return built[tree]
 
 
@@ -264,8 +279,8 @@ def path_error(tree: Tree, distances: Array, labels: Sequence[str]) -> float:
 
 def negative_branches(tree: Tree) -> list[float]:
     """Return the lengths of the branches below zero by more than rounding, least first."""
-    slack = 1e-9 * max(abs(node.length) for node in nodes(tree))
-    return sorted(node.length for node in nodes(tree) if node.length < -slack)
+    least = _no_length(tree)
+    return sorted(node.length for node in nodes(tree) if node.length < -least)
 
 
 def newick(tree: Tree) -> str:
@@ -330,6 +345,10 @@ def classical_mds(distances: Array, dimensions: int = 2) -> tuple[Array, Array]:
     shares[: len(shown)] = shown / (np.abs(values).sum() or 1)
     peaks = coordinates[np.abs(coordinates).argmax(axis=0), np.arange(dimensions)]
     return coordinates * np.where(peaks < 0, -1, 1), shares
+
+
+def _no_length(tree: Tree) -> float:
+    return _NO_LENGTH * max(abs(node.length) for node in nodes(tree))
 
 
 def _side(clade: frozenset[str], everything: frozenset[str]) -> frozenset[str]:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
 from collectors.document import UserError
 from evaluate.distances import (
@@ -22,7 +24,7 @@ from evaluate.distances import (
     standard_errors,
 )
 from evaluate.genomes import Genome
-from evaluate.same_model import same_model
+from evaluate.same_model import LEVEL, SameModel, same_model
 
 Array = NDArray[np.float64]
 Splits = set[frozenset[int]]
@@ -380,13 +382,52 @@ def p_values(kind: str, p: Array, q: Array, times: int = 400, n_probes: int = 8)
     return np.array(found)
 
 
-@pytest.mark.parametrize("kind", ["permuted", "drawn", "simulated"])
+@pytest.mark.parametrize("kind", ["permuted", "drawn"])
 def test_p_values_of_one_model_are_uniform(kind: str) -> None:
     """At every level as many samples of one model are called different as the level says."""
     p = drifted()[2][:20]
     found = p_values(kind, p, p)
     for level in (0.05, 0.1, 0.25, 0.5, 0.75):
         assert (found <= level).mean() == pytest.approx(level, abs=3.5 * math.sqrt(level * (1 - level) / 400))
+
+
+def between(share: float, seed: int = 0) -> SameModel:
+    """Return the test of two exact genomes, the second that share of the way from the first to another leaf."""
+    p, q = drifted()[[2, 9]][:, :20]
+    return same_model(
+        of_array("p", p), of_array("q", (1 - share) * p + share * q), n_probes=16, permutations=199, seed=seed
+    )
+
+
+def test_draws_of_equal_genomes_keep_the_level() -> None:
+    """Of single draws as many call them different as the level says, and of verdicts over all draws none."""
+    found = [between(0, seed) for seed in range(60)]
+    assert np.mean([result.power for result in found]) == pytest.approx(LEVEL, abs=0.012)
+    assert min(result.p_value for result in found) > 0.5
+
+
+def test_the_verdict_on_exact_genomes_is_no_lottery() -> None:
+    """Where one draw in three tells them apart, all seeds give nearly the same p-value."""
+    found = [between(0.3, seed) for seed in range(8)]
+    assert all(result.power and 0.25 < result.power < 0.5 for result in found)
+    p_values = [result.p_value for result in found]
+    assert max(p_values) - min(p_values) < 0.15
+    assert min(p_values) > LEVEL
+
+
+def test_power_rises_with_the_difference() -> None:
+    """From the level to certainty; the statistic is the difference itself, and p-values fall to the least."""
+    found = [between(share) for share in (0, 0.3, 0.45, 0.6, 1)]
+    powers = [result.power or 0 for result in found]
+    assert powers == sorted(powers)
+    assert powers[0] < 0.15
+    assert powers[-1] == 1
+    assert found[-1].p_value == 2 / 200
+    p, q = drifted()[[2, 9]][:, :20]
+    whole = ((p - q) ** 2).sum(axis=1).mean()
+    assert [result.statistic for result in found] == pytest.approx(
+        [share**2 * whole for share in (0, 0.3, 0.45, 0.6, 1)]
+    )
 
 
 @pytest.mark.parametrize("kind", ["permuted", "drawn", "simulated"])
@@ -454,14 +495,123 @@ def test_a_result_says_how_different_models_are() -> None:
     result = same_model(x, y, n_probes=16, seed=3)
     assert result.models == ("p", "q")
     assert (result.n_probes, result.n_genes, result.permutations) == ((16, 16), GENES, 999)
-    assert result.p_value == 0.001
+    assert result.p_value == 0.002
     assert result.distance == pytest.approx(distances(overlaps([x, y]))[0, 1])
-    low, high = result.interval
-    assert result.distance - low == pytest.approx(1.96 * standard_errors(overlaps([x, y]))[0, 1])
-    assert low < result.distance < high
+    assert result.standard_error == pytest.approx(standard_errors(overlaps([x, y]))[0, 1])
     assert result == same_model(x, y, n_probes=16, seed=3)
     sampled = same_model(sample("p", p, 8, np.random.default_rng(0)), y)
     assert sampled.n_probes == (8, None)
+    assert sampled.power is None
+
+
+@pytest.mark.parametrize("n_genes", [2, 3, 12, 77, 128])
+def test_the_interval_is_students(n_genes: int) -> None:
+    """Few genes know their own spread badly: with two of them it is 12.7 standard errors to either side."""
+    p, q = drifted()[[1, 12]][:, :n_genes]
+    result = same_model(of_array("p", p), of_array("q", q), n_probes=4, permutations=1)
+    assert result.interval
+    assert result.distance
+    assert result.standard_error
+    half = stats.t.ppf(0.975, n_genes - 1) * result.standard_error
+    assert result.interval == pytest.approx((result.distance - half, result.distance + half), rel=1e-9)
+
+
+def test_one_gene_gives_a_p_value_without_an_error() -> None:
+    """It keeps its level; of the distance no error is known."""
+    p = drifted()[2][:1]
+    rng = np.random.default_rng(41)
+    found = [
+        same_model(sample("p", p, 16, rng), sample("q", p, 16, rng), permutations=99, seed=seed)
+        for seed in range(300)
+    ]
+    for level in (0.05, 0.25):
+        share = np.mean([result.p_value <= level for result in found])
+        assert share <= level + 3.5 * math.sqrt(level * (1 - level) / 300)
+    assert {result.standard_error for result in found} == {None}
+    assert {result.interval for result in found} == {None}
+    assert all(result.distance is not None for result in found)
+    far = same_model(of_array("p", p), of_array("q", drifted()[9][:1]), n_probes=200)
+    assert far.p_value < LEVEL
+
+
+@pytest.mark.parametrize("n_genes", [1, 5])
+def test_models_without_a_distance_have_a_p_value(n_genes: int) -> None:
+    """Where they share no allele, or a sample has none twice; what is not known is None, never NaN."""
+    x = exact("x", *[{"a": 0.5, "b": 0.5}] * n_genes)
+    y = exact("y", *[{"c": 1.0}] * n_genes)
+    once = Genome(model="z", alleles=({"a": 0.5, "b": 0.5},) * n_genes, n_probes=2, pruned=(0.0,) * n_genes)
+    for result in (same_model(x, y, n_probes=16), same_model(once, x), same_model(once, once)):
+        assert (result.distance, result.standard_error, result.interval) == (None, None, None)
+        assert 0 < result.p_value <= 1
+    assert same_model(x, y, n_probes=16).p_value == 0.002
+    assert same_model(once, once).p_value == 1
+
+
+def test_a_distance_that_rests_on_one_gene_has_no_error() -> None:
+    """Without that gene a sample has no allele twice, or the models share none."""
+    twice = Genome(
+        model="x",
+        alleles=({"a": 1.0}, {"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}),
+        n_probes=2,
+        pruned=(0.0,) * 3,
+    )
+    y = exact("y", *[{"a": 0.5, "b": 0.5}] * 3)
+    other = exact("z", {"a": 0.5, "b": 0.5}, {"c": 1.0}, {"c": 1.0})
+    for result in (same_model(twice, y), same_model(y, other, n_probes=4)):
+        assert result.distance is not None
+        assert (result.standard_error, result.interval) == (None, None)
+    errors = standard_errors(overlaps([y, twice, other, replace(y, model="w")]))
+    assert np.isfinite(errors).tolist() == [
+        [True, False, False, True],
+        [False, True, False, False],
+        [False, False, True, False],
+        [True, False, False, True],
+    ]
+
+
+def test_draws_of_genes_without_a_similarity_are_left_out() -> None:
+    """All others are those of the seed, and there may be none."""
+    rng = np.random.default_rng(5)
+    sets = [rng.integers(3, size=3) for _ in range(40)]
+    twice = Genome(
+        model="x",
+        alleles=({"a": 1.0}, {"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}),
+        n_probes=2,
+        pruned=(0.0,) * 3,
+    )
+    found = overlaps([twice, exact("y", *[{"a": 0.5, "b": 0.5}] * 3)])
+    expected = [distances(replace(found, genes=found.genes[genes]))[0, 1] for genes in sets if 0 in genes]
+    drawn = list(resampled_distances(found, replicates=40, seed=5))
+    assert 0 < len(drawn) < 40
+    assert [d[0, 1] for d in drawn] == pytest.approx(expected)
+    assert np.isfinite(drawn).all()
+    without = next(seed for seed in range(99) if 0 not in np.random.default_rng(seed).integers(3, size=3))
+    assert list(resampled_distances(found, replicates=1, seed=without)) == []
+
+
+def test_equal_genomes_are_no_distance_apart_in_a_tree() -> None:
+    """Rounding keeps some of them off 0; a distance that is small, and one that is not known, stay."""
+    rng = np.random.default_rng(0)
+    rounded = 0
+    for _ in range(20):
+        p = rng.dirichlet(np.full(30, 0.3), size=8)
+        apart = distances(overlaps([of_array("x", p), of_array("y", p), of_array("z", p[:, ::-1])]))
+        rounded += apart[0, 1] != 0
+        assert clipped(apart)[0, 1] == 0
+        assert clipped(apart)[0, 2] == apart[0, 2] > 0
+    assert rounded
+    assert clipped(np.array([-0.1, 2e-16, 1e-11, np.nan])).tolist() == pytest.approx(
+        [0, 0, 1e-11, np.nan], nan_ok=True
+    )
+    assert clipped(np.array([2e-16]))[0] == 0
+
+
+@pytest.mark.parametrize("n_probes", [5, 10, 32])
+def test_rounding_makes_no_pair_of_probes(n_probes: int) -> None:
+    """A sample with every allele once has no similarity, however 1 / n is rounded."""
+    once = of_array("x", np.full((2, n_probes), 1 / n_probes), n_probes)
+    with pytest.raises(UserError, match="no gene of x has an allele twice"):
+        similarity(overlaps([once, exact("y", {"a0": 1.0}, {"a0": 1.0})]))
 
 
 def test_mistakes_are_named() -> None:

@@ -166,6 +166,10 @@ def test_the_key_changes_with_everything_a_genome_depends_on() -> None:
             {"estimator": "best"},
             "estimator 'best' of `phylogeny` is none of unbiased, plug-in, bhattacharyya",
         ),
+        (
+            {"alleles": "paper", "estimator": "bhattacharyya"},
+            "estimator bhattacharyya of `phylogeny` is for exact alleles, not for samples such as paper",
+        ),
         ({"temperature": 0}, "temperature 0 of `phylogeny` must be a number above 0"),
         ({"epsilon": "small"}, "epsilon 'small' of `phylogeny` must be a number above 0"),
     ],
@@ -232,15 +236,19 @@ def test_contexts_of_ones_own_give_distances_that_can_be_drawn(
     """Every line is a gene; the table goes into `tree`, and nothing of it into the cells of the pipeline."""
     (project / "contexts.txt").write_text("\n".join([*CONTEXTS, "", CONTEXTS[0]]) + "\n")
     named = ("phylogeny", "--model", "one", "two", str(project / "three"), "--genes", "contexts.txt")
-    status, out, err = run(capsys, *named, "--matrix", "d.csv")
+    status, out, err = run(capsys, *named, "-o", "own")
     assert status == 0, err
     assert out.count("9 genes") == 3
-    assert "`python -m evaluate tree d.csv` draws them" in err
-    rows = {row["model"]: row for row in table(project / "d.csv")}
+    assert "draw the tree with `python -m evaluate tree own/distances.csv --svg FILE`" in err
+    rows = {row["model"]: row for row in table(project / "own" / "distances.csv")}
     assert float(rows["one"]["two"]) == pytest.approx(0, abs=1e-6)
     assert float(rows["one"]["three"]) == float(rows["three"]["one"]) > 0.01
+    pairs = {(row["model"], row["other"]): row for row in table(project / "own" / "relatives.csv")}
+    assert float(pairs["one", "three"]["standard_error"]) > 0
+    names = {"relatives.csv", "distances.csv", "tree.json", "tree.nwk", "map.csv"}
+    assert {path.name for path in (project / "own").iterdir()} == names
     assert not (project / "results").exists()
-    status, out, err = run(capsys, "tree", "d.csv")
+    status, out, err = run(capsys, "tree", "own/distances.csv")
     assert (status, err) == (0, "")
     assert out.count("three") == 1
     status, out, err = run(capsys, *named, "--json")
@@ -265,8 +273,12 @@ def test_genes_of_json_lines(project: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "one", "--matrix", "d.csv"), "--matrix needs two models or more, not one alone"),
-        (("--model", "one", "gzip", "--matrix", "d.csv"), "1 model has a genome, and --matrix needs two"),
+        (("--model", "one", "-o", "own"), "--output is about how models are related; name two or more"),
+        (
+            ("--model", "one", "gzip", "-o", "own"),
+            "--output is about how models are related; name two or more",
+        ),
+        (("--model", "one", "./one"), "two models are called 'one'; rename a folder, or give one an entry"),
         (("--model", "one", "--genes", "missing.txt"), "text file missing.txt does not exist"),
         (("--model", "one", "--genes", "empty.txt"), "empty.txt holds no "),
         (("--model", "missing"), "model 'missing' is neither in params.yaml"),
@@ -328,7 +340,7 @@ def test_first_tokens_of_two_vocabularies_are_refused(
     status, _, err = run(capsys, "same", "one", "two")
     assert status == 2
     assert (
-        "one and two have different vocabularies, so their first tokens do not compare; set `alleles" in err
+        "two and one differ in vocabulary_sha256: first tokens are compared within one vocabulary; set" in err
     )
 
 
@@ -394,14 +406,12 @@ ORIGIN = {"genes_sha256": "g", "alleles": "exact/0.7/0.001", "vocabulary_sha256"
         ),
     ],
 )
-def test_genomes_that_do_not_compare_are_refused(
-    tmp_path: Path, column: str, alleles_of_both: str, message: str
-) -> None:
+def test_genomes_that_do_not_compare_are_refused(column: str, alleles_of_both: str, message: str) -> None:
     """Naming both models."""
     origin = {**ORIGIN, "alleles": alleles_of_both}
     pair = [(genome("a", {"x": 1.0}), origin), (genome("b", {"x": 1.0}), {**origin, column: "other"})]
     with pytest.raises(UserError, match=f"b and a differ in {column}: {message}"):
-        relatives.write(pair, [], {}, {}, tmp_path, seed=0, resamples=10)
+        relatives.compare(pair)
 
 
 def test_predictions_stand_beside_their_baselines(tmp_path: Path) -> None:
@@ -413,7 +423,9 @@ def test_predictions_stand_beside_their_baselines(tmp_path: Path) -> None:
         models.append(KnownModel(name=f"m{i:02}", family=f"f{i % 4}", n_parameters=1e6 * (1 + i % 3)))
         scores[f"m{i:02}"] = share
     targets = {("PIQA (0-shot, s)", "s"): scores, ("MMLU (5-shot, s)", "s"): {"m00": 0.1, "m04": 0.5}}
-    relatives.write(genomes, models, {}, targets, tmp_path, seed=1, resamples=200)
+    compared = relatives.compare(genomes)
+    relatives.write(compared, {}, tmp_path, seed=1)
+    relatives.write_predictions(compared, models, targets, tmp_path, seed=1, resamples=200)
     rows = {(row["benchmark"], row["method"]): row for row in table(tmp_path / "predictions.csv")}
     ridge = rows["PIQA (0-shot, s)", "ridge"]
     assert float(ridge["pearson"]) > 0.95

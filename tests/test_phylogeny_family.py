@@ -134,4 +134,7 @@ def test_a_real_model_is_itself_in_bfloat16_but_not_at_another_temperature() -> 
     assert again.p_value > 0.01
     assert low.p_value > 0.01
     assert apart.p_value == 0.001
-    assert apart.distance > 5 * max(again.distance, low.distance)
+    assert again.distance is not None
+    assert low.distance is not None
+    assert apart.interval
+    assert apart.interval[0] > max(again.distance, low.distance, 0)

@@ -138,9 +138,12 @@ def test_a_planted_relation_is_recovered() -> None:
     """A score that is linear in the distances is predicted for families that no fit has seen."""
     found = by_method(predict(*world(7, 6, 6, 5)))
     assert found["ridge"].pearson == pytest.approx(1, abs=1e-4)
-    assert found["ridge"].r2 == pytest.approx(1, abs=1e-3)
-    assert found["ln parameters"].r2 is not None
-    assert found["ln parameters"].r2 < 0.5
+    ridge = found["ridge"]
+    assert ridge.skill == pytest.approx(1, abs=1e-3)
+    assert ridge.skill_low
+    assert ridge.skill_low > 0.99
+    assert found["ln parameters"].skill is not None
+    assert found["ln parameters"].skill < 0.5
 
 
 def test_bits_per_character_and_distances_add_up() -> None:
@@ -148,8 +151,8 @@ def test_bits_per_character_and_distances_add_up() -> None:
     distances, names, models, scores = world(7, 6, 6, 5)
     scores = {m.name: scores[m.name] - 0.08 * (m.bits_per_character or 0) for m in models}
     found = by_method(predict(distances, names, models, scores))
-    assert found["bits per character + ridge"].r2 == pytest.approx(1, abs=1e-3)
-    assert max(found[name].r2 or 0 for name in ("ridge", "bits per character")) < 0.95
+    assert found["bits per character + ridge"].skill == pytest.approx(1, abs=1e-3)
+    assert max(found[name].skill or 0 for name in ("ridge", "bits per character")) < 0.95
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ def test_a_baseline_finds_a_line_in_its_logarithm(title: str, column: str) -> No
     found = by_method(
         predict(distances, names, models, {m.name: 0.3 + 0.1 * math.log(getattr(m, column)) for m in models})
     )
-    exact = [name for name in ("ln parameters", "ln training FLOPs") if (found[name].r2 or 0) > 1 - 1e-12]
+    exact = [name for name in ("ln parameters", "ln training FLOPs") if (found[name].skill or 0) > 1 - 1e-12]
     assert exact == [title]
 
 
@@ -241,6 +244,7 @@ def test_models_without_a_figure_leave_only_that_baseline() -> None:
     found = by_method(predict(distances, names, models, scores))
     assert {name: (p.n_models, p.n_families) for name, p in found.items()} == {
         "ridge": (15, 4),
+        "mean of the other families": (15, 4),
         "ln parameters": (15, 4),
         "ln training FLOPs": (14, 4),
         "bits per character": (4, 1),
@@ -252,17 +256,22 @@ def test_models_without_a_figure_leave_only_that_baseline() -> None:
     assert refused.refused == (
         "bits per character: its 4 models are of 1 families, and leaving one out needs 3: add families"
     )
-    assert (refused.pearson, refused.rmse, refused.r2, refused.predicted) == (None, None, None, {})
+    assert (refused.pearson, refused.rmse, refused.skill, refused.predicted) == (None, None, None, {})
 
 
 def test_the_figures_are_those_of_the_pooled_predictions() -> None:
-    """Correlation, error and R2 recompute from `predicted`; the sign of a correlation is kept."""
-    distances, names, models, scores = world(5, 5, 5, 5, noise=0.2)
+    """Correlation, error and skill recompute from `predicted`; the sign of a correlation is kept."""
+    distances, names, models, scores = world(5, 5, 4, 6, noise=0.2)
+    family = np.array([name.split("-")[0] for name in names])
     for found in predict(distances, names, models, scores):
         p, y = np.array([(found.predicted[name], scores[name]) for name in names]).T
+        of_others = np.array([y[family != own].mean() for own in family])
         assert found.pearson == pytest.approx(np.corrcoef(p, y)[0, 1])
         assert found.rmse == pytest.approx(math.sqrt(np.mean((p - y) ** 2)))
-        assert found.r2 == pytest.approx(1 - np.mean((p - y) ** 2) / np.var(y))
+        assert found.skill == pytest.approx(1 - np.mean((p - y) ** 2) / np.mean((of_others - y) ** 2))
+        if found.method == "mean of the other families":
+            assert p == pytest.approx(of_others)
+            assert (found.skill, found.skill_low, found.skill_high) == (0, 0, 0)
     assert by_method(predict(*published("TruthfulQA")))["ln parameters"].pearson == pytest.approx(
         -0.599, abs=0.01
     )
@@ -273,19 +282,69 @@ def test_the_interval_draws_whole_families() -> None:
     distances, names, models, scores = world(6, 3, 1, 4, 3, noise=0.1)
     found = predict(distances, names, models, scores, seed=3, resamples=4000)[0]
     drawn = np.random.default_rng(3).multinomial(5, [0.2] * 5, size=4000)
-    correlations = []
+    correlations, skills = [], []
+    mean = predict(distances, names, models, scores, resamples=0)[1].predicted
     for counts in drawn:
         part = [
             name for family, n in zip(FAMILIES, counts, strict=True) for name in names * n if family in name
         ]
-        p, y = np.array([(found.predicted[name], scores[name]) for name in part]).T
+        p, y, of_others = np.array([(found.predicted[name], scores[name], mean[name]) for name in part]).T
+        skills.append(1 - np.sum((p - y) ** 2) / np.sum((of_others - y) ** 2))
         if len(set(part)) > 1:
             correlations.append(np.corrcoef(p, y)[0, 1])
     assert found.resamples == len(correlations) < 4000
     assert (found.pearson_low, found.pearson_high) == pytest.approx(
         tuple(np.quantile(correlations, [0.025, 0.975])), abs=1e-9
     )
-    assert predict(distances, names, models, scores, resamples=0)[0].pearson_low is None
+    assert (found.skill_low, found.skill_high) == pytest.approx(
+        tuple(np.quantile(skills, [0.025, 0.975])), abs=1e-9
+    )
+    without = predict(distances, names, models, scores, resamples=0)[0]
+    assert (without.pearson_low, without.skill_low, without.skill_high) == (None, None, None)
+
+
+def of_noise(seed: int, signal: float) -> dict[str, Prediction]:
+    """Predict scores of 24 models in 8 families that are noise, but for so much of one axis of their space."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(24, 4))
+    names = [f"m{i:02}" for i in range(24)]
+    models = [
+        KnownModel(name=name, family=f"f{i // 3}", n_parameters=float(np.exp(rng.normal())))
+        for i, name in enumerate(names)
+    ]
+    y = rng.random(24) + signal * points[:, 0]
+    apart = np.sqrt(np.sum((points[:, None] - points[None]) ** 2, axis=2))
+    return by_method(predict(apart, names, models, dict(zip(names, y.tolist(), strict=True)), resamples=200))
+
+
+def test_correlations_of_noise_are_negative_and_skill_is_not_positive() -> None:
+    """What is left out lowers the mean of the rest: r is below 0, its interval too; skill claims nothing.
+
+    Of distances r is -0.3 on average and its interval below 0 in every second draw or more; that of skill lies
+    above 0 in no more than by chance.
+    """
+    drawn = [of_noise(seed, 0) for seed in range(60)]
+    for method in ("ridge", "ln parameters"):
+        found = [each[method] for each in drawn]
+        assert np.mean([each.pearson for each in found]) < -0.2
+        assert np.mean([(each.pearson_high or 0) < 0 for each in found]) > 0.3
+        assert np.mean([each.skill for each in found]) < 0
+        assert np.mean([(each.skill_low or 0) > 0 for each in found]) <= 0.05
+    assert max(each["mean of the other families"].pearson or 0 for each in drawn) < -0.1
+
+
+def test_skill_of_a_signal_is_high() -> None:
+    """And its interval is above 0 in every draw."""
+    found = [of_noise(seed, 1)["ridge"] for seed in range(20)]
+    assert np.mean([each.skill for each in found]) > 0.6
+    assert min(each.skill_low or 0 for each in found) > 0
+
+
+def test_the_mean_of_other_families_is_against_a_family_of_one() -> None:
+    """Of n scores it is (sum - y) / (n - 1): a falling line, whose correlation with y is -1."""
+    found = predict(*world(1, 1, 1, 1, 1))[1]
+    assert found.method == "mean of the other families"
+    assert found.pearson == pytest.approx(-1)
 
 
 def naive_ridge(fixed: Array, shrunk: Array, y: Array, new_fixed: Array, new_shrunk: Array) -> Array:

@@ -33,7 +33,11 @@ from evaluate.report.results import read
 PATHS = np.array([[0, 5, 9, 11], [5, 0, 10, 12], [9, 10, 0, 8], [11, 12, 8, 0]], float)
 MODELS = {slug: f"org/{slug.upper()}-1b" for slug in "abcd"}
 RIDGE = {"benchmark": "PIQA", "study": "a study", "method": "ridge", "n": 9, "n_families": 3}
-RIDGE |= {"pearson": 0.81, "pearson_low": 0.5, "pearson_high": 0.93, "rmse": 0.05, "r2": 0.6}
+RIDGE |= {"pearson": 0.81, "pearson_low": 0.5, "pearson_high": 0.93, "rmse": 0.05, "skill": 0.6}
+RIDGE |= {"skill_low": 0.2, "skill_high": 0.75}
+UNKNOWN = dict.fromkeys(
+    ("pearson", "pearson_low", "pearson_high", "rmse", "skill", "skill_low", "skill_high"), ""
+)
 
 
 def compared(
@@ -248,60 +252,81 @@ def test_predictions_stand_beside_their_baselines(tmp_path: Path) -> None:
     """Every method of a benchmark with what is known of it, in the order of the file; refused ones with the reason."""
     predictions = [
         RIDGE,
-        {**RIDGE, "method": "ln parameters", "rmse": 0.07, "r2": -0.25},
+        {
+            **RIDGE,
+            "method": "mean of the other families",
+            "rmse": 0.08,
+            "skill": 0,
+            "skill_low": 0,
+            "skill_high": 0,
+        },
+        {**RIDGE, "method": "ln parameters", "rmse": 0.07, "skill": -0.25, "skill_low": -0.5},
         {**RIDGE, "method": "bits per character", "n": 2, "rmse": "", "refused": "2 models have a rate"},
         {**RIDGE, "method": "bits per character + ridge", "pearson": "", "pearson_low": "", "rmse": 0.04},
     ]
     section = part(compared(tmp_path, predictions=predictions))
     assert table(section, "Predictions from distances") == (
         "PIQA (a study) "
-        "distances (ridge) 9 3 r = 0.810 [0.500, 0.930] 0.0500 0.600 "
-        "ln parameters 9 3 r = 0.810 [0.500, 0.930] 0.0700 −0.250 "
+        "distances (ridge) 9 3 r = 0.810 [0.500, 0.930] 0.0500 0.600 [0.200, 0.750] "
+        "mean of the other families 9 3 r = 0.810 [0.500, 0.930] 0.0800 0.000 [0.000, 0.000] "
+        "ln parameters 9 3 r = 0.810 [0.500, 0.930] 0.0700 −0.250 [−0.500, 0.750] "
         "bits per character 2 3 2 models have a rate "
-        "bits per character and distances (ridge) 9 3 – 0.0400 0.600"
+        "bits per character and distances (ridge) 9 3 – 0.0400 0.600 [0.200, 0.750]"
     )
     assert "Without a prediction" not in section
+    assert "it decides, not r, which is below 0 where nothing is told" in words(section)
 
 
 def test_baselines_are_shown_without_a_prediction_from_distances(tmp_path: Path) -> None:
     """What can be predicted stays, and beside it why distances do not."""
-    refused = {**RIDGE, "pearson": "", "rmse": "", "r2": "", "refused": "distances are all equal"}
+    refused = {**RIDGE, **UNKNOWN, "refused": "distances are all equal"}
     section = part(compared(tmp_path, predictions=[refused, {**RIDGE, "method": "ln parameters"}]))
     assert table(section, "Predictions from distances") == (
         "PIQA (a study) distances (ridge) 9 3 distances are all equal "
-        "ln parameters 9 3 r = 0.810 [0.500, 0.930] 0.0500 0.600"
+        "ln parameters 9 3 r = 0.810 [0.500, 0.930] 0.0500 0.600 [0.200, 0.750]"
     )
     assert "Without a prediction" not in section
     assert "Distances alone" not in words(section)
 
 
+@pytest.mark.parametrize("method", ["ridge", "ica15-sigmoid"])
 @pytest.mark.parametrize(
-    ("rivals", "said"),
+    ("low", "rivals", "said"),
     [
-        ([{"rmse": 0.06}], "predict 1 of 1 score with"),
-        ([{"rmse": 0.06}, {"rmse": 0.05}], "predict 0 of 1 score with"),
-        ([{"rmse": 0.06}, {"rmse": 0.01, "n": 8}], "predict 1 of 1 score with"),
-        (
-            [{"rmse": 0.06}, {"rmse": 0.01, "method": "bits per character + ridge"}],
-            "predict 1 of 1 score with",
-        ),
-        ([{"rmse": 0.01, "n": 8}], ""),
-        ([{"rmse": "", "refused": "no size"}], ""),
+        (0.2, [], (1, None)),
+        (-0.01, [], (0, None)),
+        ("", [{"skill_low": 0.1}], (None, None)),  # no resamples, no interval
+        (0.2, [{"skill_low": 0.1}], (1, 1)),
+        (0.2, [{"skill_low": -0.1}, {"skill_low": 0.3, "method": "bits per character"}], (1, 1)),
+        (0.2, [{"skill_low": -0.1}], (1, 0)),
+        (-0.2, [{"skill_low": 0.1, "method": "bits per character + ridge"}], (0, None)),
+        (0.2, [{"skill_low": 0.0, "method": "mean of the other families"}], (1, None)),
+        (0.2, [{**UNKNOWN, "refused": "no size"}], (1, None)),
     ],
 )
-def test_distances_are_held_against_what_the_same_models_have(
-    tmp_path: Path, rivals: list[dict[str, object]], said: str
+def test_distances_are_held_against_the_mean_of_the_other_families(
+    tmp_path: Path,
+    method: str,
+    low: float | str,
+    rivals: list[dict[str, object]],
+    said: tuple[int | None, int | None],
 ) -> None:
-    """Only errors over as many models count, and no method that uses distances is a baseline."""
-    predictions = [RIDGE, *({**RIDGE, "method": "ln parameters", **rival} for rival in rivals)]
+    """By the interval of their skill, not its middle; and so is what knows nothing of them, with either method."""
+    own = {**RIDGE, "method": method, "skill_low": low}
+    predictions = [own, *({**RIDGE, "method": "ln parameters", **rival} for rival in rivals)]
     text = words(part(compared(tmp_path, predictions=predictions)))
-    assert said in text
-    assert ("Distances alone" in text) == bool(said)
+    alone = re.findall(
+        r"Distances alone predict (\d) of 1 score better than the mean of the other families", text
+    )
+    others = re.findall(
+        r"By the same measure size, .* predict (\d) of 1 score; whether .* is not tested", text
+    )
+    assert [alone, others] == [[] if n is None else [str(n)] for n in said]
 
 
 def test_refused_predictions_are_gathered_by_reason(tmp_path: Path) -> None:
     """Scores that nothing predicts stand in one row for each reason."""
-    refused = {**RIDGE, "pearson": "", "rmse": "", "r2": "", "refused": "2 families; 3 are needed"}
+    refused = {**RIDGE, **UNKNOWN, "refused": "2 families; 3 are needed"}
     predictions = [
         refused,
         {**refused, "benchmark": "MMLU"},

@@ -5,11 +5,12 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
@@ -139,7 +140,6 @@ def test_the_example_of_the_method() -> None:
 
 
 @given(sizes, seeds)
-@settings(deadline=None)
 def test_a_tree_is_recovered_from_its_paths(n: int, seed: int) -> None:
     """Of additive distances, splits and path lengths are exact."""
     labels, matrix, splits = grown(n, random.Random(seed))
@@ -150,17 +150,15 @@ def test_a_tree_is_recovered_from_its_paths(n: int, seed: int) -> None:
 
 
 @given(st.integers(3, 12), seeds)
-@settings(deadline=None)
 def test_distances_of_no_tree_give_the_published_one(n: int, seed: int) -> None:
     """Criterion, distances and lengths of 1987, summed pair by pair, give the same splits and paths."""
     tree, labels, matrix = joined(n, seed)
     paths, splits = published(matrix, labels)
-    assert trees.splits(tree) == splits
+    assert halves(list(trees.clades(tree).values()), labels) == splits
     assert trees.path_distances(tree, labels) == pytest.approx(paths, abs=1e-9)
 
 
 @given(sizes, seeds, st.booleans())
-@settings(deadline=None)
 def test_the_order_of_rows_changes_nothing(n: int, seed: int, ties: bool) -> None:
     """To the last digit, and where many pairs are equally close."""
     rng = random.Random(seed)
@@ -176,9 +174,10 @@ def test_the_order_of_rows_changes_nothing(n: int, seed: int, ties: bool) -> Non
 
 
 def test_equal_pairs_join_in_the_order_of_their_labels() -> None:
-    """Six models equally far from one another: the first two are a pair."""
+    """Six models equally far from one another: the first two are a pair, which is no split."""
     tree = trees.neighbour_joining(1 - np.eye(6), list("fbdeca"))
-    assert frozenset("cdef") in trees.splits(tree)
+    assert frozenset("ab") in trees.clades(tree).values()
+    assert trees.splits(tree) == set()
     assert trees.path_distances(tree, list("abcdef")) == pytest.approx(1 - np.eye(6))
 
 
@@ -215,8 +214,22 @@ def test_decimals_of_a_file_are_no_asymmetry() -> None:
     assert (matrix == matrix.T).all()
 
 
+def test_rounding_of_zero_is_no_asymmetry() -> None:
+    """Where all entries are 0 but for what a logarithm left."""
+    matrix = trees.symmetric(np.array([[0, 0], [-1e-17, 0]]), list("ab"))
+    assert matrix == pytest.approx(np.zeros((2, 2)), abs=1e-16)
+
+
+def test_large_distances_make_a_tree() -> None:
+    """The largest that are taken overflow nowhere, squared or summed."""
+    matrix = 0.99e150 * (1 - np.eye(5))
+    tree = trees.midpoint_rooted(trees.neighbour_joining(matrix, list("abcde")))
+    assert trees.path_distances(tree, list("abcde")) == pytest.approx(matrix)
+    assert trees.path_error(tree, matrix, list("abcde")) < 1e140
+    assert np.isfinite(trees.classical_mds(matrix)[0]).all()
+
+
 @given(sizes, seeds)
-@settings(deadline=None)
 def test_the_midpoint_halves_the_longest_path(n: int, seed: int) -> None:
     """Two leaves on different sides of the root are half the longest path away, and no leaf is farther."""
     labels, matrix, splits = grown(n, random.Random(seed))
@@ -239,7 +252,6 @@ def test_a_midpoint_on_a_node_adds_none() -> None:
 
 
 @given(sizes, seeds)
-@settings(deadline=None)
 def test_an_outgroup_is_alone_on_its_side(n: int, seed: int) -> None:
     """Of a tree with any root, and its branch is halved; paths and splits stay."""
     tree, labels, _ = joined(n, seed)
@@ -273,7 +285,6 @@ def test_distance_between_trees_counts_splits() -> None:
 
 
 @given(st.integers(4, 14), seeds, seeds)
-@settings(deadline=None)
 def test_distance_between_trees_is_a_metric_within_its_bound(n: int, seed: int, other: int) -> None:
     """Symmetric, 0 for the same, and at most all inner branches of both."""
     a, b = joined(n, seed)[0], joined(n, other)[0]
@@ -287,14 +298,51 @@ def test_support_is_the_share_of_replicates_with_the_clade() -> None:
     tree = trees.with_support(four("ab", "cd"), iter(replicates))
     assert trees.newick(tree) == "((a:1,b:1)0.75:1,(c:1,d:1)0.75:1);"
     assert tree.support is None
-    with pytest.raises(UserError, match="there is none; resample once or more"):
-        trees.with_support(tree, [])
+    assert trees.newick(trees.with_support(tree, [])) == "((a:1,b:1):1,(c:1,d:1):1);"
     with pytest.raises(UserError, match="replicate 2 has other models"):
         trees.with_support(tree, [tree, four("ab", "ce")])
 
 
+def one_by_one(*sizes: int, far: float) -> Array:
+    """Return distances of models that are the same within groups of these sizes, and far apart else."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    return np.where(group[:, None] != group, far, 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_no_order_of_labels_is_a_clade(scale: float) -> None:
+    """Of two models under three names each, one split has support, and none that labels would choose.
+
+    Nor is there any where all are one model, or all equally far apart; at any scale of the distances.
+    """
+    labels, rng = list("abcdef"), np.random.default_rng(0)
+    far = scale * rng.uniform(0.5, 2, size=20)
+    for sizes, clades in (
+        ((3, 3), {frozenset("def")}),
+        ((6,), set()),
+        ((1,) * 6, set()),
+        ((5, 1), set()),
+    ):
+        replicates = [trees.neighbour_joining(one_by_one(*sizes, far=f), labels) for f in far]
+        tree = trees.with_support(trees.neighbour_joining(one_by_one(*sizes, far=scale), labels), replicates)
+        rooted = trees.midpoint_rooted(tree)
+        assert trees.splits(tree) == trees.splits(rooted) == clades
+        assert {node.support for node in trees.nodes(rooted)} == ({None, 1.0} if clades else {None})
+
+
+def test_a_replicate_without_the_branch_does_not_support_it() -> None:
+    """Where it has no length, or a negative one, the order of labels or a misfit made it."""
+    resolved, star = four("ab", "cd"), trees.neighbour_joining(1 - np.eye(4), list("abcd"))
+    bent = Tree(children=tuple(replace(child, length=-1) for child in resolved.children))
+    assert any(clade == frozenset("ab") for clade in trees.clades(star).values())
+    supports = {
+        node.support for node in trees.nodes(trees.with_support(resolved, [resolved, star, bent, star]))
+    }
+    assert supports == {None, 0.25}
+    assert {node.support for node in trees.nodes(trees.with_support(bent, [resolved]))} == {None}
+
+
 @given(st.integers(4, 14), seeds)
-@settings(deadline=None)
 def test_support_stays_with_its_branch_under_any_root(n: int, seed: int) -> None:
     """A support belongs to a split, not to the node below it."""
     rng = random.Random(seed)
@@ -355,7 +403,6 @@ def parsed(text: str) -> Parsed:
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=9, unique=True), seeds)
-@settings(deadline=None)
 def test_newick_can_be_read_back(labels: list[str], seed: int) -> None:
     """Any label, and every length to ten digits, in the same order."""
     matrix = noisy(len(labels), random.Random(seed))[1]
@@ -402,7 +449,6 @@ def test_a_ladder_of_a_thousand_models_is_no_trouble() -> None:
 
 
 @given(sizes, seeds)
-@settings(deadline=None)
 def test_a_tree_comes_back_from_json(n: int, seed: int) -> None:
     """With every name, length and support, through the text that a file holds."""
     labels, paths, _ = grown(n, random.Random(seed))
@@ -470,7 +516,6 @@ def test_json_that_is_no_tree_is_refused(change: dict[str, object]) -> None:
 
 
 @given(st.integers(1, 12), seeds)
-@settings(deadline=None)
 def test_points_of_a_plane_are_mapped_as_they_lie(n: int, seed: int) -> None:
     """Up to rotation and reflection: their distances come back, and two axes show all there is."""
     points = np.random.default_rng(seed).normal(size=(n, 2))
@@ -501,6 +546,7 @@ def test_what_a_map_cannot_show_is_missing_from_its_shares() -> None:
         ([[0, 1], [1, 0]], "aa", "'a' is empty or stands twice"),
         ([[0, math.nan], [math.nan, 0]], "ab", "between a and b stands nan"),
         ([[0, math.inf], [math.inf, 0]], "ab", "between a and b stands inf"),
+        ([[0, 1.7e308], [1.7e308, 0]], "ab", r"between a and b stands 1.7e\+308; .*, below 1e\+150"),
         ([[0, 1], [1.1, 0]], "ab", "from a to b it is 1, and back 1.1"),
         ([[0, 1], [1, 0.5]], "ab", "from b to itself it is 0.5"),
     ],

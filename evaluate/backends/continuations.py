@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from collectors.document import UserError
 from evaluate.backends.pretrained import memory_errors
-from evaluate.backends.transformers_model import TransformersModel
+from evaluate.backends.transformers_model import LOGITS_AT_A_TIME, TransformersModel
 from evaluate.model import Tokens
 
 REPLACEMENT = "\ufffd"
@@ -114,8 +114,10 @@ def begun(
 
 
 def room(model: TransformersModel, length: int) -> int:
-    """Return how many texts of a length are read at a time."""
-    return max(1, CACHED_TOKENS.get(model.decoder.device.type, CACHED_TOKENS["cpu"]) // length)
+    """Return how many texts of a length are read at a time, for keys and values and for logits to fit."""
+    place = model.decoder.device.type
+    tokens, logits = (limits.get(place, limits["cpu"]) for limits in (CACHED_TOKENS, LOGITS_AT_A_TIME))
+    return max(1, min(tokens // length, logits // model.rows_of_logits))
 
 
 @torch.inference_mode()

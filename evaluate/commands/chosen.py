@@ -75,7 +75,9 @@ def entry(known: dict[str, Any], arguments: argparse.Namespace) -> ModelEntry:
         found = params.entry(model, models[model])
         return replace(found, options={**found.options, **options})
     if Path(model).exists() or "/" in model:
-        return params.entry(Path(model).name, {"backend": "transformers", "source": model, **options})
+        return params.entry(
+            Path(model).resolve().name, {"backend": "transformers", "source": model, **options}
+        )
     raise UserError(
         f"model {model!r} is neither in params.yaml ({', '.join(models) or 'no models'}) nor a .gguf "
         "file, a folder with safetensors, or a hub id such as org/name"

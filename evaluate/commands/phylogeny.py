@@ -1,15 +1,13 @@
 """The command `phylogeny`: genomes of models, on genes of the corpora or on contexts of one's own."""
 
 import argparse
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
-from collectors.document import UserError, replacing
-from evaluate import backends, distances, genes, genome_cells, params, phylogeny
+from collectors.document import UserError
+from evaluate import backends, genes, genome_cells, params, phylogeny, relatives
 from evaluate.commands import chosen
 from evaluate.commands.chosen import cell_path
 from evaluate.genes import Genes
@@ -22,25 +20,44 @@ _FINISHED = chosen.STAGING / "genomes"
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure what is named, and print a line, or JSON, for each model; write their distances where asked to."""
-    if arguments.matrix and not arguments.all and len(arguments.model) < 2:
-        raise UserError(
-            f"--matrix needs two models or more, not {arguments.model[0]} alone; name another one"
-        )
+    """Measure what is named, and print a line, or JSON, for each model; with a folder, write how they are related."""
     known, settings, cut = asked(arguments)
     models = known["models"] if arguments.all else arguments.model
-    entries = [chosen.entry(known, argparse.Namespace(model=model)) for model in models]
+    entries = distinct([chosen.entry(known, argparse.Namespace(model=model)) for model in models])
+    if arguments.output and sum(entry.backend in genome_cells.BACKENDS for entry in entries) < 2:
+        raise UserError("--output is about how models are related; name two or more that continue text")
     measure = of_own if arguments.genes else _of_corpora
     found = [measured for entry in entries if (measured := measure(entry, settings, cut)) is not None]
+    if arguments.output:
+        compared = relatives.compare(found, settings.estimator)
+        relatives.write(
+            compared, {entry.slug: entry.name for entry in entries}, arguments.output, seed=settings.seed
+        )
+        chosen.warn(
+            f"distances, errors, tree and map written to {arguments.output}; draw the tree with "
+            f"`python -m evaluate tree {arguments.output / 'distances.csv'} --svg FILE`"
+        )
     genomes = [genome for genome, _ in found]
-    if arguments.matrix:
-        check_comparable(found)
-        _write_matrix(arguments.matrix, genomes, settings)
     if arguments.json:
         print(json.dumps([asdict(genome) for genome in genomes], indent=2))
     else:
         for genome in genomes:
             print(_line(genome, settings))
+
+
+def distinct(entries: Sequence[ModelEntry]) -> Sequence[ModelEntry]:
+    """Return models whose names differ.
+
+    Raises:
+        UserError: when two have one name, as folders of two places may.
+    """
+    slugs = [entry.slug for entry in entries]
+    for slug in slugs:
+        if slugs.count(slug) > 1:
+            raise UserError(
+                f"two models are called {slug!r}; rename a folder, or give one an entry in params.yaml"
+            )
+    return entries
 
 
 def asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Settings, Genes]:
@@ -76,24 +93,6 @@ def of_own(entry: ModelEntry, settings: Settings, cut: Genes) -> tuple[Genome, d
     return genome_cells.read(path)
 
 
-def check_comparable(found: Sequence[tuple[Genome, dict[str, Any]]]) -> None:
-    """Refuse first tokens of models that write them differently.
-
-    Raises:
-        UserError: naming two such models.
-    """
-    for genome, origin in found:
-        first, reference = found[0]
-        if (
-            origin["alleles"].startswith("first-token")
-            and origin["vocabulary_sha256"] != reference["vocabulary_sha256"]
-        ):
-            raise UserError(
-                f"{first.model} and {genome.model} have different vocabularies, so their first tokens do not compare; "
-                "set `alleles: exact` under `phylogeny` in params.yaml"
-            )
-
-
 def _of_corpora(entry: ModelEntry, settings: Settings, cut: Genes) -> tuple[Genome, dict[str, Any]] | None:
     """Return a model's genome, measured if there is no current cell; None where it has none."""
     path = cell_path("phylogeny", entry.slug, "genome")
@@ -115,18 +114,6 @@ def _continues(entry: ModelEntry) -> bool:
     if not continues:
         chosen.warn(f"{entry.slug}: backend {entry.backend} continues no text for us, so it has no genome")
     return continues
-
-
-def _write_matrix(path: Path, genomes: Sequence[Genome], settings: Settings) -> None:
-    if len(genomes) < 2:
-        raise UserError(f"{len(genomes)} model has a genome, and --matrix needs two; name other models")
-    measured = distances.clipped(distances.distances(distances.overlaps(genomes, settings.estimator)))
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", *(genome.model for genome in genomes)])
-        for genome, row in zip(genomes, measured, strict=True):
-            writer.writerow([genome.model, *(f"{value:.9g}" for value in row)])
-    chosen.warn(f"distances written to {path}; `python -m evaluate tree {path}` draws them")
 
 
 def _line(genome: Genome, settings: Settings) -> str:

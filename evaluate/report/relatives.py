@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 from markupsafe import Markup
 
+from evaluate.prediction import METHODS
 from evaluate.report import wording
 from evaluate.report.dendrograms import CAVEAT, Caption, dendrogram, ordination, unrooted
 from evaluate.report.records import Phylogeny, Place, Prediction, Relative, ReportData
@@ -15,12 +16,14 @@ from evaluate.trees import Tree, leaves, nodes
 
 _WIDTH = 560
 _UNIT = "−ln similarity"
-# Methods of predictions.csv that use distances; the others are what these are held against.
-_METHODS = {
+# What to call methods of predictions.csv that use distances.
+_NAMES = {
     "ridge": "distances (ridge)",
     "ica15-sigmoid": "distances (15 components, sigmoid)",
     "bits per character + ridge": "bits per character and distances (ridge)",
 }
+# Those that know something else of a model.
+_OTHER_FACTS = ("ln parameters", "ln training FLOPs", "bits per character")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ def section(data: ReportData) -> Section:
 
 def method(name: str) -> str:
     """Return what to call a method of predictions.csv."""
-    return _METHODS.get(name, name)
+    return _NAMES.get(name, name)
 
 
 def _names(rows: Sequence[Relative]) -> dict[str, str]:
@@ -170,25 +173,29 @@ def _beside_kin(nearest: Sequence[Nearest]) -> Iterator[str]:
 
 
 def _compared(benchmarks: Iterable[Benchmark]) -> Iterator[str]:
-    """Say for how many scores distances have a smaller error than all that knows nothing of them."""
-    won = []
+    """Say how many scores distances predict better than a mean does, and how many other facts do."""
+    won, others = [], []
     for benchmark in benchmarks:
-        own = next((row for row in benchmark.predictions if row.method == "ridge"), None)
-        if own and own.rmse is not None:
-            rivals = [
-                row.rmse
-                for row in benchmark.predictions
-                if row.method not in _METHODS
-                and (row.n, row.n_families) == (own.n, own.n_families)
-                and row.rmse is not None
-            ]
-            won += [own.rmse < min(rivals)] if rivals else []
+        lows = [(row.method, row.skill_low) for row in benchmark.predictions if row.skill_low is not None]
+        if own := [low for name, low in lows if name in METHODS]:
+            won.append(own[0] > 0)
+            others += (
+                [max(known) > 0] if (known := [low for name, low in lows if name in _OTHER_FACTS]) else []
+            )
     if won:
-        scores = "1 score" if len(won) == 1 else f"{len(won)} scores"
         yield (
-            f"Distances alone predict {sum(won)} of {scores} with a smaller error than size, training compute and "
-            "bits per character do, where these are known of the same models."
+            f"Distances alone predict {sum(won)} of {_scores(won)} better than the mean of the other families does, "
+            "by the 95 % interval of their skill."
         )
+    if others:
+        yield (
+            f"By the same measure size, training compute or bits per character predict {sum(others)} of "
+            f"{_scores(others)}; whether distances do better than these is not tested."
+        )
+
+
+def _scores(tested: Sequence[bool]) -> str:
+    return "1 score" if len(tested) == 1 else f"{len(tested)} scores"
 
 
 def _drawings(
