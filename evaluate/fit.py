@@ -2,7 +2,9 @@
 
 Of models measured here, every benchmark and every average that `law` knows is fitted against every
 corpus and protocol. The law's rules on which model counts where hold for them too, and a model whose
-math scores are contaminated is left out of math on every corpus. Matrix entropies are fitted in `scaling`.
+math scores are contaminated is left out of math on every corpus. So is a model on a corpus that does not
+postdate its training cutoff; one whose cutoff is unknown stays, and its points say so. Matrix entropies are
+fitted in `scaling`, by the same rules.
 """
 
 import csv
@@ -20,13 +22,14 @@ from evaluate import benchmarks, law, regression, scaling
 
 MEASURED_COLUMNS = (
     *("model", "name", "backend", "family", "corpus", "protocol", "metric"),
-    *("value", "ceiling", "n_parameters"),
+    *("value", "ceiling", "n_parameters", "cutoff", "cutoff_evidence", "freshness"),
 )
 _NUMBERS = ("value", "ceiling", "n_parameters")
 
 # A protocol is part of a corpus's label where models were scored under several; `sink` is `full`, read
 # faster, and scores.csv says how close it is. Two entries of one published model have the same benchmark
-# scores: the first by name stands for both.
+# scores: the first by name of those that may count stands for both. What is published here has no freshness:
+# the law's own corpora are those of its paper.
 _RULES = """
 CREATE TABLE measured AS
 SELECT m.*, CASE WHEN count(DISTINCT cut) OVER (PARTITION BY corpus) = 1 THEN corpus
@@ -36,11 +39,12 @@ FROM (SELECT *, regexp_replace(protocol, '^sink/', 'full/') AS cut FROM measured
 
 CREATE MACRO paired(scores) AS TABLE
 SELECT 'measured' AS dataset, study, area, x, y, model, s.value AS x_value, t.value AS y_value, identity,
-    area = 'math' AND identity IN (FROM contaminated) AS is_contaminated
+    area = 'math' AND identity IN (FROM contaminated) AS is_contaminated, freshness, stale
 FROM query_table(scores) s JOIN targets t USING (identity) WHERE isfinite(s.value);
 
 CREATE MACRO judged(pairs) AS TABLE
-SELECT p.* EXCLUDE (is_contaminated, identity), CASE
+SELECT p.* EXCLUDE (is_contaminated, identity, stale), CASE
+    WHEN stale <> '' THEN stale
     WHEN is_contaminated THEN 'its math scores are contaminated (arXiv 2404.09937v2, section 4.1)'
     WHEN category = 'code' AND area <> 'coding' THEN 'a code model: the law counts it in coding only'
     WHEN category = 'math' AND area <> 'math' THEN 'a math model: the law counts it in math only'
@@ -48,11 +52,12 @@ SELECT p.* EXCLUDE (is_contaminated, identity), CASE
         THEN format('the same published model as {}', first_value(model) OVER same)
     ELSE '' END AS reason
 FROM query_table(pairs) p JOIN models USING (identity)
-WINDOW same AS (PARTITION BY dataset, study, x, y, identity ORDER BY model);
+WINDOW same AS (PARTITION BY dataset, study, x, y, identity, coalesce(stale, '') = '' ORDER BY model);
 """
 
 _POINTS = """
-CREATE TABLE pairs AS FROM published_points UNION ALL FROM paired('measured');
+CREATE TABLE pairs AS
+SELECT *, '' AS freshness, '' AS stale FROM published_points UNION ALL BY NAME FROM paired('measured');
 
 CREATE TABLE points AS
 SELECT *, reason = '' AS used, dense_rank() OVER (ORDER BY dataset, study, area, x, y) AS series
@@ -75,7 +80,8 @@ WHERE NOT coalesce(everywhere, false) OR form = 'linear'
 ORDER BY dataset DESC, study, area, x, y, form;
 
 CREATE TABLE fitted_points AS
-SELECT area, dataset, study, x, y, model, x_value, y_value, fitted, residual, loo_residual, p.used, reason
+SELECT area, dataset, study, x, y, model, x_value, y_value, fitted, residual, loo_residual, p.used, reason,
+    freshness
 FROM points p LEFT JOIN residuals r ON r.series = p.series AND point = model AND form = 'linear';
 
 CREATE TABLE unmatched AS
@@ -121,6 +127,7 @@ def run(
     out: Path,
     seed: int = 0,
     resamples: int = 2000,
+    stale: bool = False,
 ) -> None:
     """Fit everything and write one table of each kind, and metrics.json.
 
@@ -137,6 +144,7 @@ def run(
         out: folder to write to.
         seed: of the bootstrap.
         resamples: of the bootstrap.
+        stale: lets scores on corpora that do not postdate a model's cutoff count like all others.
 
     Raises:
         UserError: when an input cannot be read, or seed or resamples is out of bounds.
@@ -145,7 +153,7 @@ def run(
     measured = _read_measured(scores_csv, benchmarks.identities(rows))
     db = regression.connect()
     law.load(db, rows, published_csv)
-    _load_measured(db, measured)
+    _load_measured(db, measured, stale=stale)
     db.execute(_RULES + _POINTS)
     regression.fit_all(db, seed=seed, resamples=resamples)
     db.execute(_RESULTS)
@@ -200,10 +208,22 @@ def _broken(path: Path, why: str) -> UserError:
     return UserError(f"{path.name} cannot be read: {why}; rebuild it with `dvc repro`")
 
 
-def _load_measured(db: duckdb.DuckDBPyConnection, measured: Sequence[Mapping[str, Any]]) -> None:
-    names = (*MEASURED_COLUMNS, "identity")
+def _load_measured(
+    db: duckdb.DuckDBPyConnection, measured: Sequence[Mapping[str, Any]], *, stale: bool
+) -> None:
+    """Create `measured_scores`; its column `stale` says why a score may not count, and is empty for all others."""
+    names = (*MEASURED_COLUMNS, "identity", "stale")
     schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in names])
-    db.from_arrow(pa.Table.from_pylist(measured, schema=schema)).create("measured_scores")
+    rows = [{**row, "stale": "" if stale else _stale(row)} for row in measured]
+    db.from_arrow(pa.Table.from_pylist(rows, schema=schema)).create("measured_scores")
+
+
+def _stale(row: Mapping[str, Any]) -> str:
+    if row["freshness"] != "not-after":
+        return ""
+    if row["cutoff_evidence"] == "release":
+        return f"{row['corpus']} is not shown to postdate its training text: it was released {row['cutoff']}"
+    return f"{row['corpus']} does not postdate its training cutoff, {row['cutoff']}"
 
 
 def _summary(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What every backend must promise, and what scoring returns."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tokens = NDArray[np.int64]
+Evidence = Literal["declared", "release", "unknown"]
+Freshness = Literal["after", "not-after", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,51 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cutoff:
+    """When a model's training text ends, as far as anybody says so.
+
+    Attributes:
+        date: ISO day, month or year, all of which may be in the training text; empty where it is unknown.
+        evidence: `declared` by who trained it; `release` where only the release of the weights is dated,
+            before which the training text ends; `unknown` without a date.
+        source: address of where that is said; empty where it is unknown.
+    """
+
+    date: str = ""
+    evidence: Evidence = "unknown"
+    source: str = ""
+
+    @property
+    def first_after(self) -> dt.date | None:
+        """The first day (UTC) after the period that `date` names, None where it is unknown.
+
+        Raises:
+            ValueError: when `date` is no ISO day, month or year.
+        """
+        if not self.date:
+            return None
+        year, *rest = self.date.split("-")
+        if not rest:
+            return dt.date(int(year) + 1, 1, 1)
+        if len(rest) == 1:
+            return (dt.date(int(year), int(rest[0]), 1) + dt.timedelta(days=31)).replace(day=1)
+        return dt.date.fromisoformat(self.date) + dt.timedelta(days=1)
+
+    def freshness(self, since: str) -> Freshness:
+        """Return whether text published from a day on postdates the cutoff.
+
+        With evidence `release` the text may postdate it and still be `not-after`: nothing shows that it does.
+
+        Args:
+            since: first day of the publication window, ISO, UTC.
+        """
+        end = self.first_after
+        if end is None:
+            return "unknown"
+        return "after" if dt.date.fromisoformat(since) >= end else "not-after"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """A model as `params.yaml` lists it.
 
@@ -72,6 +120,7 @@ class ModelEntry:
             a model whose file does not say; it changes no score.
         training_flops: floating-point operations spent on training it, in any unit shared by all models;
             predictions from distances are held against those from it.
+        cutoff: when its training text ends; it changes no number, but decides which of them enter fits.
         price: what an hour or a million tokens of it costs, for the estimate before scoring; it
             changes no number.
     """
@@ -82,6 +131,7 @@ class ModelEntry:
     family: str = ""
     initializer_range: float | None = None
     training_flops: float | None = None
+    cutoff: Cutoff = Cutoff()
     options: Mapping[str, Any] = field(default_factory=dict)
     price: Mapping[str, float] = field(default_factory=dict)
 

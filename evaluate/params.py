@@ -4,14 +4,15 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from collectors.document import UserError
 from evaluate.measure import AUTO, Settings
-from evaluate.model import ModelEntry
+from evaluate.model import Cutoff, Evidence, ModelEntry
 from evaluate.windows import PROTOCOLS, SINKS, ScoringProtocol
 
 PARAMS = Path("params.yaml")
@@ -67,7 +68,7 @@ def entry(slug: Any, options: Any) -> ModelEntry:
     """Return a model as `params.yaml` lists it.
 
     Raises:
-        UserError: when its name, its price or its shape is wrong.
+        UserError: when its name, its cutoff, its price or its shape is wrong.
     """
     if not isinstance(slug, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", slug) or slug in {".", ".."}:
         raise UserError(
@@ -101,15 +102,52 @@ def entry(slug: Any, options: Any) -> ModelEntry:
             f"`price` of model {slug} in params.yaml takes per_hour and per_million_tokens, "
             f"numbers from 0, not {price!r}"
         )
+    backend = str(rest.pop("backend", ""))
+    if "cutoff" in rest and backend == "compressors":
+        raise UserError(f"model {slug} in params.yaml is a compressor, which has no `cutoff`; remove it")
     return ModelEntry(
         slug=slug,
-        backend=str(rest.pop("backend", "")),
+        backend=backend,
         name=name,
         family=family,
+        cutoff=_cutoff(slug, rest.pop("cutoff", {})),
         **numbers,
         options=rest,
         price=price,
     )
+
+
+def _cutoff(slug: str, options: Any) -> Cutoff:
+    rule = f"`cutoff` of model {slug} in params.yaml"
+    if not isinstance(options, dict) or not set(options) <= {"date", "evidence", "source"}:
+        raise UserError(
+            f'{rule} takes date, evidence and source, such as {{date: "2024-11", evidence: release, source: '
+            f"https://…}}, not {options!r}"
+        )
+    # YAML reads a day without quotes as a date and a year as a number; both say what they mean.
+    given = options.get("date", "")
+    day = str(given) if type(given) in {str, int, date} else ""
+    evidence, source = options.get("evidence", "unknown"), options.get("source", "")
+    if evidence not in get_args(Evidence):
+        raise UserError(f"{rule} has evidence {evidence!r}; choose one of {', '.join(get_args(Evidence))}")
+    if evidence == "unknown":
+        if given or source:
+            raise UserError(
+                f"{rule} has a date or source and no evidence; say whether it is declared or release"
+            )
+        return Cutoff()
+    cutoff = Cutoff(date=day, evidence=evidence, source=source)
+    try:
+        valid = re.fullmatch(r"\d{4}(-\d\d){0,2}", day, re.ASCII) and cutoff.first_after
+    except (ValueError, OverflowError):
+        valid = None
+    if not valid:
+        raise UserError(
+            f'{rule} has date {given!r}, which is no day, month or year; write "2024-11", for instance'
+        )
+    if not isinstance(source, str) or not re.fullmatch(r"https?://\S+", source):
+        raise UserError(f"{rule} has source {source!r}; name the address where its {evidence} date is told")
+    return cutoff
 
 
 def settings(params: dict[str, Any], *, protocol: str | None, precision: float | None) -> Settings:

@@ -22,9 +22,9 @@ METRICS = ("matrix_entropy_a", "effective_rank", "diff_erank")
 # name stands for all.
 _POINTS = """
 CREATE TABLE entropies AS
-SELECT model, family, corpus, identity, value, ceiling,
+SELECT model, family, corpus, identity, value, ceiling, freshness, stale,
     first_value(model) OVER (
-        PARTITION BY corpus, protocol, metric, if(name = '', model, lower(name)) ORDER BY model
+        PARTITION BY corpus, protocol, metric, if(name = '', model, lower(name)), stale = '' ORDER BY model
     ) AS published_first,
     CASE WHEN n_parameters > 0 AND isfinite(n_parameters) THEN n_parameters END AS n_parameters,
     format('{} on {}', metric, CASE WHEN count(DISTINCT protocol) OVER (PARTITION BY corpus) = 1 THEN corpus
@@ -36,23 +36,25 @@ CREATE TABLE entropy_pairs AS FROM paired('entropies');
 CREATE TABLE scaling_points AS
 WITH rates AS (SELECT DISTINCT corpus, x FROM measured),
 found AS (
-    SELECT 'parameters' AS x, e.x AS y, model, n_parameters AS x_value, value AS y_value, ceiling,
-        CASE WHEN n_parameters IS NULL THEN 'its number of parameters is not known'
+    SELECT 'parameters' AS x, e.x AS y, model, n_parameters AS x_value, value AS y_value, ceiling, freshness,
+        CASE WHEN stale <> '' THEN stale
+            WHEN n_parameters IS NULL THEN 'its number of parameters is not known'
             WHEN published_first <> model THEN format('the same published model as {}', published_first)
             ELSE '' END AS reason
     FROM entropies e
     UNION ALL BY NAME
     SELECT 'bits per character on ' || r.x AS x, e.x AS y, e.model, m.value AS x_value, e.value AS y_value,
-        e.ceiling, CASE WHEN m.value IS NULL THEN 'it has no bits per character there under that protocol'
+        e.ceiling, e.freshness, CASE WHEN e.stale <> '' THEN e.stale
+            WHEN m.value IS NULL THEN 'it has no bits per character there under that protocol'
             WHEN published_first <> e.model THEN format('the same published model as {}', published_first)
             ELSE '' END AS reason
     FROM entropies e JOIN rates r USING (corpus)
         LEFT JOIN measured m ON m.model = e.model AND m.x = r.x AND isfinite(m.value)
     UNION ALL BY NAME
-    SELECT x, y, model, x_value, y_value, reason FROM judged('entropy_pairs')
+    SELECT x, y, model, x_value, y_value, freshness, reason FROM judged('entropy_pairs')
 ),
 families AS (SELECT DISTINCT model, unnest(if(family = '', [''], ['', family])) AS family FROM entropies)
-SELECT family, x, y, model, x_value, y_value, ceiling, reason = '' AS used, reason
+SELECT family, x, y, model, x_value, y_value, ceiling, reason = '' AS used, reason, freshness
 FROM found JOIN families USING (model);
 
 CREATE TABLE scaling_series AS

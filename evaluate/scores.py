@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,6 +97,9 @@ class Score:
         repair_nll: nats, within `nll`, that mend them.
         family: of models that differ in size alone, as params.yaml names it; empty without one.
         n_parameters: weights of the model, where they were counted.
+        cutoff: ISO day, month or year that the model's training text may reach into; empty where it is unknown.
+        cutoff_evidence: one of `model.Evidence`; empty for compressors, and before `dated` was asked.
+        freshness: whether the corpus postdates the cutoff: one of `model.Freshness`, empty likewise.
     """
 
     model: str
@@ -140,6 +143,9 @@ class Score:
     n_lossy: int
     repair_nll: float
     n_parameters: int | None = None
+    cutoff: str = ""
+    cutoff_evidence: str = ""
+    freshness: str = ""
     software: str
 
 
@@ -210,6 +216,22 @@ def summarise(entry: ModelEntry, corpus: Corpus, scored: Scored) -> list[Score]:
     origin = {**_origin(entry, corpus, scored), "name": entry.name, "family": entry.family}
     unscored = [(characters, n_bytes) for _, characters, n_bytes in scored.unscored]
     return _summaries(scored.likelihoods, unscored, origin)
+
+
+def dated(rows: Iterable[Score], entry: ModelEntry, since: str) -> list[Score]:
+    """Return scores of a model on one corpus with its cutoff, and whether the corpus postdates it.
+
+    Args:
+        rows: of `read_cell`, or of `entropy_cells.scores`.
+        entry: the model's; a compressor was not trained, and its rows stay as they are.
+        since: first day of the corpus's window, ISO.
+    """
+    if entry.backend == "compressors":
+        return list(rows)
+    cutoff, freshness = entry.cutoff, entry.cutoff.freshness(since)
+    return [
+        replace(row, cutoff=cutoff.date, cutoff_evidence=cutoff.evidence, freshness=freshness) for row in rows
+    ]
 
 
 def _origin(entry: ModelEntry, corpus: Corpus, scored: Scored) -> dict[str, Any]:

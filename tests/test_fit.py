@@ -61,6 +61,8 @@ def scored(
     family: str = "",
     ceiling: float | str = "",
     n_parameters: float | str = "",
+    freshness: str = "after",
+    evidence: str = "declared",
 ) -> dict[str, str]:
     """A line of scores.csv."""
     return {
@@ -76,6 +78,9 @@ def scored(
         "family": family,
         "ceiling": str(ceiling),
         "n_parameters": str(n_parameters),
+        "cutoff": "2024-06",
+        "cutoff_evidence": evidence,
+        "freshness": freshness,
     }
 
 
@@ -101,14 +106,21 @@ def planted_benchmarks(path: Path, *, benchmark: str = "PIQA", study: str = "pla
     return path
 
 
-def run(folder: Path, scores: Iterable[dict[str, str]], table: Path = BENCHMARKS, seed: int = 0) -> Path:
+def run(
+    folder: Path,
+    scores: Iterable[dict[str, str]],
+    table: Path = BENCHMARKS,
+    seed: int = 0,
+    *,
+    stale: bool = False,
+) -> Path:
     """Run the stage on these lines of scores.csv; return the folder of its outputs."""
     path = folder / "scores.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(scored("", "", "")), lineterminator="\n")
         writer.writeheader()
         writer.writerows(scores)
-    fit.run(path, table, PUBLISHED, folder / "out", seed=seed, resamples=100)
+    fit.run(path, table, PUBLISHED, folder / "out", seed=seed, resamples=100, stale=stale)
     return folder / "out"
 
 
@@ -281,6 +293,75 @@ def test_one_published_model_counts_once(tmp_path: Path) -> None:
     assert (line["n"], float(line["slope"])) == ("5", -0.8)
 
 
+def test_a_corpus_that_the_model_may_have_seen_is_shown_and_not_used(tmp_path: Path) -> None:
+    """A cell that does not postdate the cutoff leaves the fit, with what is known as its reason."""
+    seen = [
+        scored("z", "org/a", 0.1, freshness="not-after"),
+        scored("y", "org/b", 0.1, freshness="not-after", evidence="release"),
+    ]
+    table = planted_benchmarks(tmp_path / "b.csv")
+    out = run(tmp_path, [*measured(), *seen], table)
+    (line,) = rows(out / "fits.csv", dataset="measured", form="linear")
+    assert (line["n"], float(line["slope"])) == ("5", -0.8)
+    found = {row["model"]: row for row in rows(out / "points.csv", dataset="measured")}
+    assert {found[model]["used"] for model in "zy"} == {"false"}
+    assert found["z"]["reason"] == "arxiv does not postdate its training cutoff, 2024-06"
+    assert found["y"]["reason"] == (
+        "arxiv is not shown to postdate its training text: it was released 2024-06"
+    )
+    assert (found["z"]["freshness"], found["a"]["freshness"]) == ("not-after", "after")
+
+
+def test_a_seen_corpus_keeps_no_other_entry_of_its_model_out(tmp_path: Path) -> None:
+    """Where the first entry of a published model by name may have seen the corpus, the next one stands for both."""
+    lines = [scored(*planted, freshness="not-after" if planted[0] == "a" else "after") for planted in PLANTED]
+    out = run(tmp_path, [*lines, scored("b2", "org/a", 0.9)], planted_benchmarks(tmp_path / "b.csv"))
+    reasons = {row["model"]: row["reason"] for row in rows(out / "points.csv", dataset="measured")}
+    assert reasons == {
+        "a": "arxiv does not postdate its training cutoff, 2024-06",
+        **dict.fromkeys(("b", "b2", "c", "d", "e"), ""),
+    }
+    (line,) = rows(out / "fits.csv", dataset="measured", form="linear")
+    assert (line["n"], float(line["slope"])) == ("5", -0.8)
+
+
+def test_an_unknown_cutoff_is_kept_and_marked(tmp_path: Path, published: Path) -> None:
+    """Nobody says that the model has seen the corpus: its point counts, and tells."""
+    lines = [scored(*planted, freshness="unknown") for planted in PLANTED]
+    out = run(tmp_path, lines, planted_benchmarks(tmp_path / "b.csv"))
+    found = rows(out / "points.csv", dataset="measured")
+    assert {(row["used"], row["freshness"]) for row in found} == {("true", "unknown")}
+    assert {row["freshness"] for row in rows(published / "points.csv")} == {""}
+
+
+def test_what_may_have_been_seen_counts_on_request(tmp_path: Path) -> None:
+    """With `stale` the fits are those of the same scores on a corpus behind the cutoff, and the points still tell."""
+    table = planted_benchmarks(tmp_path / "b.csv")
+    outs = []
+    for name, freshness in (("seen", "not-after"), ("fresh", "after")):
+        (tmp_path / name).mkdir()
+        lines = [scored(*planted, freshness=freshness) for planted in PLANTED]
+        outs.append(run(tmp_path / name, lines, table, stale=True))
+    fits = [rows(out / "fits.csv", dataset="measured") for out in outs]
+    assert fits[0] == fits[1] != []
+    assert {row["freshness"] for row in rows(outs[0] / "points.csv", dataset="measured")} == {"not-after"}
+
+
+def test_a_model_that_may_have_seen_everything_is_in_no_fit(tmp_path: Path) -> None:
+    """It is reported with the reason, and too few others refuse the fit."""
+    lines = [scored(*planted, freshness="not-after") for planted in PLANTED[:3]]
+    lines += [scored(*planted) for planted in PLANTED[3:]]
+    out = run(tmp_path, lines, planted_benchmarks(tmp_path / "b.csv"))
+    assert [row["refused"] for row in rows(out / "fits.csv", dataset="measured")] == [
+        "2 models; a fit needs 3 or more"
+    ]
+    reasons = {row["model"]: row["reason"] for row in rows(out / "unmatched.csv")}
+    assert reasons["a"] == (
+        "none of its benchmarks is fitted: arxiv does not postdate its training cutoff, 2024-06"
+    )
+    assert json.loads((out / "metrics.json").read_text())["bits_per_character"]["a"] == {"arxiv": 0.9}
+
+
 def test_rules_of_the_law_hold_for_measured_models(tmp_path: Path) -> None:
     """A code model counts in coding alone, and contaminated math scores on no corpus."""
     names = ["Codellama-7b", "Qwen-7b", "Llama-2-7b", "Falcon-7b", "Mistral-7b", "Yi-6b"]
@@ -318,7 +399,7 @@ def test_broken_scores_are_refused(tmp_path: Path) -> None:
     """A missing file or column, a word for a number, and a score given twice name the file and the remedy."""
     path = tmp_path / "scores.csv"
     header = ",".join(fit.MEASURED_COLUMNS)
-    row = "a,org/a,transformers,,arxiv,full,bits_per_character,0.5,,"
+    row = "a,org/a,transformers,,arxiv,full,bits_per_character,0.5,,,,,"
     cases = {
         "No such file": None,
         "it has no column 'backend'": "model,name\na,b\n",
@@ -340,7 +421,7 @@ def test_bootstrap_settings_are_checked(tmp_path: Path) -> None:
     """Settings out of bounds are refused before anything is written."""
     path = tmp_path / "scores.csv"
     path.write_text(",".join(fit.MEASURED_COLUMNS) + "\n")
-    for settings in ({"seed": -1}, {"resamples": 10**7}):
+    for seed, resamples in ((-1, 100), (0, 10**7)):
         with pytest.raises(UserError, match="no whole number from 0"):
-            fit.run(path, BENCHMARKS, PUBLISHED, tmp_path / "out", **settings)
+            fit.run(path, BENCHMARKS, PUBLISHED, tmp_path / "out", seed=seed, resamples=resamples)
     assert not (tmp_path / "out").exists()

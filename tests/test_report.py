@@ -24,6 +24,7 @@ from evaluate.model import Conditions, Likelihood, ModelEntry
 from evaluate.report import page as report
 from evaluate.report import wording
 from evaluate.report.records import (
+    MonthlyRate,
     Place,
     Prediction,
     Relative,
@@ -68,12 +69,16 @@ SCORE = {
     "n_unscored_tokens": 0,
     "n_lossy": 0,
     "repair_nll": 0,
+    "cutoff": "2025-03",
+    "cutoff_evidence": "declared",
+    "freshness": "after",
     "software": "torch 2.13.0",
 }
 # What a row of a compressor leaves empty.
 CONDITIONS = (
     *("prefix", "first_token", "context_length", "dtype", "quantization", "device", "attention"),
     *("softcap", "tied_embeddings", "special_text", "n_tokens"),
+    *("cutoff", "cutoff_evidence", "freshness"),
 )
 APPROXIMATE = "sink/1900/512"
 SINK: dict[str, object] = {
@@ -145,6 +150,52 @@ def score_rows(text: str = "", small: Mapping[str, object] = EXACT) -> list[dict
                 base |= {"metric": "bits_per_character", "value": value * factor}
                 rows += [base, {**base, "metric": "bits_per_byte", "value": value * factor * 0.98}]
     return rows
+
+
+def month_rows(
+    months: Sequence[str] = ("2025-02", "2025-03", "2025-06"), text: str = "", **other: object
+) -> list[dict[str, object]]:
+    """Return rows of trend.csv: two language models and a compressor, all trained until the end of March 2025.
+
+    Args:
+        months: of publication.
+        text: follows every text in them.
+        other: columns of the first language model that differ.
+    """
+    known: dict[str, object] = {
+        "cutoff": "2025-03",
+        "cutoff_evidence": "declared",
+        "cutoff_until": "2025-04-01",
+    }
+    known["cutoff_source"] = f"https://example.org/card{text}"
+    rows = []
+    for model, level in (("small", 0.9), ("tiny", 1.2), ("xz", 2.4)):
+        classical = model == "xz"
+        base: dict[str, object] = {
+            "model": f"{model}{text}",
+            "name": "" if classical else f"org/{model}-1b{text}",
+            "backend": "compressors" if classical else "transformers",
+            "content": f"prose{text}",
+            "protocol": "document" if classical else f"full/1900/512{text}",
+            "corpora": f"{NAMES[0]}{text}",
+            "n_documents": 40,
+            **({} if classical else known),
+            **(other if model == "small" else {}),
+        }
+        for i, month in enumerate(months):
+            rate = level * (1 + 0.1 * i)
+            row = {**base, "month": month, "bits_per_character": rate, "low": 0.9 * rate, "high": 1.1 * rate}
+            if base.get("cutoff"):
+                row["freshness"] = "after" if f"{month}-01" >= str(base["cutoff_until"]) else "not-after"
+            elif not classical:
+                row["freshness"] = "unknown"
+            rows.append(row)
+    return rows
+
+
+def write_months(results: Path, rows: Sequence[Mapping[str, object]] = ()) -> None:
+    """Write trend.csv, with its header alone where there are no rows."""
+    write_csv(results / "trend.csv", list(rows), [field.name for field in fields(MonthlyRate)])
 
 
 def difference_rows(text: str = "", protocol: str = "full/1900/512") -> list[dict[str, object]]:
@@ -366,7 +417,8 @@ def write_measured_relatives(results: Path, n: int, text: str = "") -> None:
     points = np.repeat(rng.normal(size=((n + 1) // 2, 2)), 2, axis=0)[:n] + rng.normal(scale=0.1, size=(n, 2))
     distances = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
     study = {"benchmark": f"PIQA{text}", "study": f"a study{text}", "n": n, "n_families": 3}
-    found = {"pearson": 0.8, "pearson_low": 0.5, "pearson_high": 0.9, "rmse": 0.05, "r2": 0.6}
+    found = {"pearson": 0.8, "pearson_low": 0.5, "pearson_high": 0.9, "rmse": 0.05, "skill": 0.6}
+    found |= {"skill_low": 0.2, "skill_high": 0.75}
     predictions = [
         {**study, "method": "ridge", **found},
         {**study, "method": f"size{text}", **found, "rmse": 0.07},
@@ -380,7 +432,7 @@ def write_measured_relatives(results: Path, n: int, text: str = "") -> None:
 def write_inputs(folder: Path, text: str = "") -> tuple[Path, Path]:
     """Write small input files, every text in them followed by `text`; return results and corpora.
 
-    There are no matrix entropies and no relatives among them.
+    There are no matrix entropies, no months and no relatives among them.
     """
     results, corpora = folder / "results", folder / "corpora"
     results.mkdir(parents=True)
@@ -398,6 +450,7 @@ def write_inputs(folder: Path, text: str = "") -> tuple[Path, Path]:
             "loo_residual": 0,
             "used": "true" if i < 3 else "false",
             "reason": "" if i < 3 else f"named as contaminated{text}",
+            "freshness": "",
         }
         for fit in fits[:3]
         for i in range(4)
@@ -416,6 +469,7 @@ def write_inputs(folder: Path, text: str = "") -> tuple[Path, Path]:
          "location": "Fig 8", "note": f"no table holds its scores{text}"},
     ]  # fmt: skip
     write_csv(results / "scores.csv", score_rows(text))
+    write_months(results)
     write_csv(results / "differences.csv", difference_rows(text))
     write_csv(results / "fits.csv", fits)
     write_csv(results / "points.csv", points)
@@ -917,6 +971,7 @@ def test_nothing_measured_yet_still_gives_a_page() -> None:
     page = report.render(
         ReportData(
             scores=(),
+            trend=(),
             differences=(),
             fits=(),
             points=(),
@@ -941,6 +996,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     results, corpora = write_inputs(tmp_path, HOSTILE)
     write_csv(results / "scores.csv", score_rows(HOSTILE, {**SINK, "dtype": "bfloat16"}))
     write_csv(results / "differences.csv", difference_rows(HOSTILE, APPROXIMATE))
+    write_months(results, month_rows(text=HOSTILE))
     write_measured_entropies(results, 4, HOSTILE)
     write_measured_relatives(results, 4, HOSTILE)
     page = report.render(read(results, corpora, NAMES))
@@ -1010,7 +1066,7 @@ def test_lone_surrogates_can_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("scores.csv", "differences.csv", "fits.csv", "points.csv", "law.csv", "unmatched.csv"),
+        *("scores.csv", "trend.csv", "differences.csv", "fits.csv", "points.csv", "law.csv", "unmatched.csv"),
         *("entropy.csv", "scaling.csv", "scaling_points.csv", "corpus.json"),
         *("relatives.csv", "tree.json", "map.csv", "predictions.csv"),
     ],
@@ -1129,6 +1185,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     results, corpora = write_inputs(folder, text)
     write_csv(results / "scores.csv", score_rows(text, {**SINK, **PRECISE, "dtype": "bfloat16"}))
     write_csv(results / "differences.csv", difference_rows(text, APPROXIMATE))
+    write_months(results, month_rows(text=text))
     write_measured_entropies(results, 5, text)
     write_measured_relatives(results, 5, text)
     report.write(results, corpora, NAMES, folder / "report.html")

@@ -89,6 +89,18 @@ def table(path: Path, **where: str) -> list[dict[str, str]]:
         return [line for line in csv.DictReader(file) if all(line[k] == v for k, v in where.items())]
 
 
+def test_a_figure_on_text_that_may_have_been_seen_is_shown_and_not_used(tmp_path: Path) -> None:
+    """Neither against size nor against rates; the fits are those without the model."""
+    stale = {"freshness": "not-after", "cutoff": "2024", "cutoff_evidence": "declared"}
+    seen = [{**rows[-1], **stale, "value": 9.0} for rows in (entropies(ENTROPIES), rates(ENTROPIES))]
+    others = [*entropies(ENTROPIES[:-1]), *rates(ENTROPIES[:-1])]
+    one, other = run(tmp_path / "one", [*others, *seen]), run(tmp_path / "other", others)
+    assert fits(one) == fits(other) != []
+    reasons = {row["reason"] for row in table(one / "scaling_points.csv", model="m5")}
+    assert reasons == {"news does not postdate its training cutoff, 2024"}
+    assert {row["freshness"] for row in table(one / "scaling_points.csv", model="m5")} == {"not-after"}
+
+
 def fits(folder: Path, **where: str) -> list[dict[str, str]]:
     """The rows of scaling.csv that hold these values."""
     return table(folder / "scaling.csv", **where)
@@ -434,7 +446,7 @@ def test_no_entropies_give_empty_tables(tmp_path: Path) -> None:
         "r2,rmse,loo_rmse,best_form,refused\n"
     )
     assert (out / "scaling_points.csv").read_text() == (
-        "family,x,y,model,x_value,y_value,ceiling,used,reason\n"
+        "family,x,y,model,x_value,y_value,ceiling,used,reason,freshness\n"
     )
 
 

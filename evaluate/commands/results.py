@@ -3,11 +3,11 @@
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectors.document import replacing
+from collectors.document import UserError, replacing
 from evaluate import (
     benchmarks,
     comparison,
@@ -18,6 +18,7 @@ from evaluate import (
     prediction,
     relatives,
     scores,
+    trend,
 )
 from evaluate.commands.chosen import CORPORA, RESULTS, cell_path
 from evaluate.model import ModelEntry
@@ -36,47 +37,73 @@ def add_benchmarks(arguments: argparse.Namespace) -> None:
 
 
 def write_fits(arguments: argparse.Namespace) -> None:
-    """Write scores, differences and the profile over layers from all cells, and fit them."""
+    """Write scores, differences, the trend over months and the profile over layers from all cells; fit them."""
     known = params.read()
     entries = [params.entry(*model) for model in known["models"].items()]
-    rows, figures, genomes = [], [], []
+    corpora = {name: trend.read(CORPORA / name) for name in known["snapshots"]}
+    settings = dict(params.options(known, "fit", ["seed", "resamples", "prediction", "stale"]))
+    method = settings.pop("prediction", prediction.METHODS[0])
+    stale = settings.pop("stale", False)
+    if not isinstance(stale, bool):
+        raise UserError(f"`stale` of `fit` in params.yaml must be true or false, not {stale!r}")
+    rows, figures, genomes, months = [], [], [], []
     for entry in entries:
-        for name in known["snapshots"]:
-            rows += scores.read_cell(cell_path("scores", entry.slug, name), entry.name, entry.family)
+        for name, corpus in corpora.items():
+            cell = scores.read_cell(cell_path("scores", entry.slug, name), entry.name, entry.family)
             if entry.backend in entropy_cells.BACKENDS:
                 found = entropy_cells.read(cell_path("entropy", entry.slug, name))
                 own = entropy_cells.profile(found, entry.name)
-                rows += entropy_cells.scores(found, own, entry.family)
+                cell += entropy_cells.scores(found, own, entry.family)
                 figures += own
+            rows += scores.dated(cell, entry, corpus.since)
+        months += trend.trend(entry, _parts(entry, corpora))
         if entry.backend in genome_cells.BACKENDS:
             genomes.append(genome_cells.read(cell_path("phylogeny", entry.slug, "genome")))
     scores.write_scores(RESULTS / "scores.csv", rows)
     scores.write_records(RESULTS / "entropy.csv", entropy_cells.LayerFigure, figures)
     comparison.write(RESULTS / "differences.csv", _comparisons(known))
-    settings = dict(params.options(known, "fit", ["seed", "resamples", "prediction"]))
-    method = settings.pop("prediction", prediction.METHODS[0])
+    trend.write(RESULTS / "trend.csv", months)
+    compared = {name for name in corpora if stale or not _is_stale(name, rows)}
+    related = relatives.compare(genomes, params.section(known, "phylogeny").get("estimator", "unbiased"))
     relatives.write(
-        genomes,
-        [_known(entry, rows) for entry in entries if entry.backend in genome_cells.BACKENDS],
-        {entry.slug: entry.name for entry in entries},
+        related, {entry.slug: entry.name for entry in entries}, RESULTS, seed=settings.get("seed", 0)
+    )
+    continuing = [entry for entry in entries if entry.backend in genome_cells.BACKENDS]
+    relatives.write_predictions(
+        related,
+        [_known(entry, rows, compared) for entry in continuing],
         _targets(entries),
         RESULTS,
-        estimator=params.section(known, "phylogeny").get("estimator", "unbiased"),
         method=method,
         **settings,
     )
-    fit.run(RESULTS / "scores.csv", BENCHMARKS, PUBLISHED, RESULTS, **settings)
+    fit.run(RESULTS / "scores.csv", BENCHMARKS, PUBLISHED, RESULTS, stale=stale, **settings)
     metrics = json.loads((RESULTS / "metrics.json").read_text(encoding="utf-8"))
     print(json.dumps(metrics, indent=2) if arguments.json else f"fits written to {RESULTS}")
 
 
-def _known(entry: ModelEntry, rows: Sequence[Score]) -> KnownModel:
+def _parts(entry: ModelEntry, corpora: Mapping[str, trend.DatedCorpus]) -> Iterator[trend.Part]:
+    for name, corpus in corpora.items():
+        for protocol, likelihoods in scores.paid(cell_path("scores", entry.slug, name)).items():
+            yield trend.Part(corpus=corpus, protocol=protocol, likelihoods=likelihoods)
+
+
+def _is_stale(corpus: str, rows: Sequence[Score]) -> bool:
+    return any(row.corpus == corpus and row.freshness == "not-after" for row in rows)
+
+
+def _known(entry: ModelEntry, rows: Sequence[Score], corpora: Collection[str]) -> KnownModel:
     """Return what predictions from distances are held against.
 
-    Entries of one published model are one family: the scores of either would tell those of the other.
+    Entries of one published model are one family: the scores of either would tell those of the other. Means
+    of bits per character compare over the same corpora alone: those that any model may have seen are in none.
     """
     own = [row for row in rows if row.model == entry.slug]
-    rates = [row.value for row in own if row.metric == "bits_per_character" and math.isfinite(row.value)]
+    rates = [
+        row.value
+        for row in own
+        if row.metric == "bits_per_character" and row.corpus in corpora and math.isfinite(row.value)
+    ]
     sizes = [row.n_parameters for row in own if row.n_parameters]
     return KnownModel(
         name=entry.slug,

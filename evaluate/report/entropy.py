@@ -45,6 +45,7 @@ class Row:
         figures: those of the last layer, by metric.
         n_documents: documents that have an entropy.
         n_skipped: documents that have none.
+        badge: what is amiss with the freshness of the corpus for this model; empty where nothing is.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Row:
     figures: dict[str, Profile]
     n_documents: int
     n_skipped: int
+    badge: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ def _representation(corpus: CorpusFacts, data: ReportData) -> Representation:
     own = [row for row in data.profiles if row.corpus == corpus.name]
     names = _short_names(data)
     sized = {score.model: score for score in data.scores if not score.is_rate}
+    badges = {score.model: wording.badge(score) for score in data.scores if score.corpus == corpus.name}
     rows = []
     for model in dict.fromkeys(row.model for row in own):
         last = {row.metric: row for row in own if row.model == model and row.layer == row.n_layers}
@@ -134,6 +137,7 @@ def _representation(corpus: CorpusFacts, data: ReportData) -> Representation:
                 figures=last,
                 n_documents=any_figure.n_documents,
                 n_skipped=any_figure.n_skipped,
+                badge=badges.get(model, ""),
             )
         )
     summary = " ".join([*_lowest(rows), *_left_out(corpus.name, data)])

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from collectors.document import replacing
-from evaluate.report import charts, entropy, relatives, svg, wording
+from evaluate.report import charts, entropy, relatives, svg, trend, wording
 from evaluate.report.axes import count_label
 from evaluate.report.measurements import Measurement, Neighbours, measurements, neighbours
 from evaluate.report.records import CorpusFacts, Fit, Observation, ReportData
@@ -27,14 +27,16 @@ class Section:
 
     Attributes:
         rows: language models, then compressors, each from fewest bits per character.
-        saving: share of bits that the best language model saves against the best compressor,
-            negative where it needs more; None without both.
+        model: the best language model, those left out that may have been trained on the corpus.
+        saving: share of bits that it saves against the best compressor, negative where it needs more; None
+            without both.
         summary: the same in a sentence.
         neighbours: language models beside the next better one, where they were compared.
     """
 
     corpus: CorpusFacts
     rows: tuple[Measurement, ...]
+    model: Measurement | None
     saving: float | None
     summary: str
     chart: Markup
@@ -43,11 +45,17 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """A fit, its scatter plot, and its kind in law.csv, empty for what the paper does not print."""
+    """A fit and its scatter plot.
+
+    Attributes:
+        kind: its kind in law.csv, empty for what the paper does not print.
+        n_unknown: models in it whose cutoff is unknown.
+    """
 
     fit: Fit
     kind: str
     chart: Markup
+    n_unknown: int
 
 
 def render(data: ReportData) -> str:
@@ -59,6 +67,8 @@ def render(data: ReportData) -> str:
     sections = _sections(data)
     published, measured = (_linear(data.fits, dataset) for dataset in ("published", "measured"))
     kinds = {(row.benchmark, row.corpus): row.kind for row in data.law}
+    told = [section for section in sections if section.saving is not None]
+    unknown = {fit: _n_unknown(fit, data.points) for fit in measured}
     plots = [_plot(fit, data.points, kinds.get((fit.y, fit.x), "")) for fit in published if not fit.refused]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -73,6 +83,7 @@ def render(data: ReportData) -> str:
         "protocol": wording.protocol,
         "interval": wording.interval,
         "note": wording.note,
+        "badge": wording.badge,
         "significant": wording.significant,
         "count": count_label,
         "series": entropy.label,
@@ -82,15 +93,19 @@ def render(data: ReportData) -> str:
         data=data,
         sections=sections,
         findings=[
-            *wording.fresh([(s.corpus.name, s.saving) for s in sections if s.saving is not None]),
+            *wording.fresh(
+                [(s.corpus.name, s.saving) for s in told if s.saving is not None],
+                sum(s.model is not None and s.model.score.freshness == "unknown" for s in told),
+            ),
             *wording.reproduced(published, data.law),
-            *wording.measured(measured, data.unmatched),
+            *wording.measured(measured, data.unmatched, unknown),
         ],
         order=wording.order([pair for section in sections for pair in section.neighbours]),
         treatment=treatment(row for section in sections for row in section.rows),
         law=plots,
         measured=[_plot(fit, data.points, "measured") for fit in measured if not fit.refused],
         refused=[fit for fit in measured if fit.refused],
+        trend=trend.section(data, [row for section in sections for row in section.rows]),
         entropy=entropy.section(data),
         relatives=relatives.section(data),
         style=Markup(svg.STYLE),  # noqa: S704 - a constant
@@ -150,7 +165,8 @@ def _section(corpus: CorpusFacts, rows: tuple[Measurement, ...], maximum: float,
     infinite = sorted(
         {s.name or s.model for s in data.scores if s.corpus == corpus.name and s.is_rate and s.value is None}
     )
-    model = next((row for row in rows if not row.classical), None)
+    stale = [row for row in rows if row.score.freshness == "not-after"]
+    model = next((row for row in rows if not row.classical and row not in stale), None)
     rival = next((row for row in rows if row.classical), None)
     saving = 1 - model.value / rival.value if model and rival and rival.value else None
     if model and rival and saving is not None:
@@ -162,6 +178,9 @@ def _section(corpus: CorpusFacts, rows: tuple[Measurement, ...], maximum: float,
         summary = f"{rows[0].name} needs the fewest bits per character here: {rows[0].value:.3f}."
     else:
         summary = "There is no rate to show for this corpus yet."
+    if stale:
+        names = ", ".join(dict.fromkeys(row.name for row in stale))
+        summary += f" Not compared, because the corpus is not shown to postdate the training cutoff: {names}."
     if infinite:
         summary += f" Not shown, because their bits are not finite: {', '.join(infinite)}."
     chart = charts.dots(
@@ -174,6 +193,7 @@ def _section(corpus: CorpusFacts, rows: tuple[Measurement, ...], maximum: float,
     return Section(
         corpus=corpus,
         rows=rows,
+        model=model,
         saving=saving,
         summary=summary,
         chart=Markup(chart),  # noqa: S704 - charts escape what comes from data
@@ -191,7 +211,7 @@ def _row(row: Measurement, rows: Sequence[Measurement]) -> charts.Row:
         low=row.score.low,
         high=row.score.high,
         shape="diamond" if row.classical else "circle",
-        hollow=row.score.protocol == "stream",
+        hollow=row.score.protocol == "stream" or row.score.freshness == "not-after",
     )
 
 
@@ -213,7 +233,18 @@ def _plot(fit: Fit, points: Sequence[Observation], kind: str) -> Plot:
         height=310 if large else 204,
         named=large,
     )
-    return Plot(fit=fit, kind=kind, chart=Markup(chart))  # noqa: S704 - charts escape what comes from data
+    return Plot(
+        fit=fit,
+        kind=kind,
+        chart=Markup(chart),  # noqa: S704 - charts escape what comes from data
+        n_unknown=_n_unknown(fit, points),
+    )
+
+
+def _n_unknown(fit: Fit, points: Sequence[Observation]) -> int:
+    """Return how many models in a fit have an unknown cutoff."""
+    own = [point for point in points if (point.dataset, point.x, point.y) == (fit.dataset, fit.x, fit.y)]
+    return sum(point.used and point.freshness == "unknown" for point in own)
 
 
 def _scatter(fit: Fit, points: Sequence[Observation], **options: Any) -> str:

@@ -11,7 +11,7 @@ from evaluate.report import svg
 from evaluate.report.axes import padded, project, tick_below, tick_label, ticks
 
 # Three colours, then the same with hollow marks, then again: the names stand at the ends of the lines.
-_COLOURS = ("first", "second", "third")
+COLOURS = ("first", "second", "third")
 _GAP = 12  # between the lines of names
 
 
@@ -91,7 +91,7 @@ def profile(
             body.append(svg.path(f"ceiling {kind}", [(left + 4, inner[0][1]), *inner, (right, inner[-1][1])]))
             # The notes say what is dashed: one name serves all.
             ends += [(inner[-1][1], "ceiling", kind)] if not any(e[1] == "ceiling" for e in ends) else []
-        mark = "" if len(courses) <= len(_COLOURS) else "○ " if "hollow" in kind else "● "
+        mark = "" if len(courses) <= len(COLOURS) else "○ " if "hollow" in kind else "● "
         ends.append((place(0, course.stops[-1].value)[1], mark + course.label, kind))
     for course, kind in zip(courses, _kinds(courses), strict=True):
         places = [place(stop.layer, stop.value) for stop in course.stops]
@@ -109,12 +109,12 @@ def profile(
             + svg.text(about, width - 2, top + 11, "readout", width - left, 11, "end")
             + "</g>"
         )
-    body += _labels(ends, right + 8, (top, bottom), room=width - right - 8)
+    body += end_labels(ends, right + 8, (top, bottom), room=width - right - 8)
     return svg.drawing(width, height, f"{title}. {' '.join(notes)}", description, body)
 
 
 def _kinds(courses: Sequence[Course]) -> list[str]:
-    return [_COLOURS[i % 3] + (" hollow" if i // 3 % 2 else "") for i in range(len(courses))]
+    return [COLOURS[i % 3] + (" hollow" if i // 3 % 2 else "") for i in range(len(courses))]
 
 
 def _bands(course: Course, kind: str, place: Callable[[int, float], tuple[float, float]]) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _bands(course: Course, kind: str, place: Callable[[int, float], tuple[float,
             yield svg.path("whisker" if len(stops) == 1 else f"band {kind}", [*low, *reversed(high)])
 
 
-def _labels(
+def end_labels(
     ends: Sequence[tuple[float, str, str]], x: float, frame: tuple[float, float], *, room: float
 ) -> Iterator[str]:
     """Yield what stands beside the ends of the lines, moved apart where it would overlap."""

@@ -60,6 +60,9 @@ class Score:
     n_lossy: int
     repair_nll: float
     n_parameters: int | None
+    cutoff: str
+    cutoff_evidence: str
+    freshness: str
     software: str
 
     @property
@@ -108,7 +111,10 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """A row of points.csv: one model in one fit; `reason` says why one that is not used is left out."""
+    """A row of points.csv: one model in one fit; `reason` says why one that is not used is left out.
+
+    `freshness` is that of its score, empty for published ones.
+    """
 
     dataset: str
     x: str
@@ -118,6 +124,50 @@ class Observation:
     y_value: float
     used: bool
     reason: str
+    freshness: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthlyRate:
+    """A row of trend.csv: bits per character of one model on what was published in one month.
+
+    Attributes:
+        month: `YYYY-MM`.
+        bits_per_character: None where they are not finite.
+        corpora: those that the documents are from.
+        cutoff: day, month or year that the model's training text may reach into; empty where it is unknown.
+        cutoff_evidence: as in `Score`; empty for compressors.
+        cutoff_source: address of the evidence.
+        cutoff_until: first day after the cutoff, ISO; empty where it is unknown.
+        freshness: whether the whole month lies behind the cutoff, as in `Score`.
+    """
+
+    model: str
+    name: str
+    backend: str
+    content: str
+    month: str
+    protocol: str
+    bits_per_character: float | None
+    low: float | None
+    high: float | None
+    n_documents: int
+    corpora: str
+    cutoff: str
+    cutoff_evidence: str
+    cutoff_source: str
+    cutoff_until: str
+    freshness: str
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a language model, not a compressor."""
+        return self.backend != "compressors"
+
+    @property
+    def short(self) -> str:
+        """The name of the model without the organisation before it."""
+        return (self.name or self.model).rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +332,9 @@ class Prediction:
     pearson_low: float | None
     pearson_high: float | None
     rmse: float | None
-    r2: float | None
+    skill: float | None
+    skill_low: float | None
+    skill_high: float | None
     refused: str
 
 
@@ -312,6 +364,7 @@ class ReportData:
     """Everything the page shows, one field per kind of input file."""
 
     scores: tuple[Score, ...]
+    trend: tuple[MonthlyRate, ...]
     differences: tuple[Difference, ...]
     fits: tuple[Fit, ...]
     points: tuple[Observation, ...]

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import date
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,6 +15,7 @@ from evaluate.report.records import (
     Difference,
     Fit,
     Law,
+    MonthlyRate,
     Observation,
     Phylogeny,
     Place,
@@ -67,6 +69,7 @@ def read(results: Path, corpora: Path, names: Sequence[str]) -> ReportData:
         raise broken(results / "map.csv", "its models are not those of relatives.csv, each once")
     return ReportData(
         scores=scores,
+        trend=_months(results / "trend.csv"),
         differences=table(results / "differences.csv", Difference),
         fits=table(results / "fits.csv", Fit),
         points=table(results / "points.csv", Observation),
@@ -98,6 +101,24 @@ def table(path: Path, record: type[T]) -> tuple[T, ...]:
             return tuple(_record(path, reader.line_num, row, record) for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise broken(path, str(error)) from error
+
+
+def _months(path: Path) -> tuple[MonthlyRate, ...]:
+    """Read a trend.csv, whose months and cutoffs must be such."""
+    rows = table(path, MonthlyRate)
+    for row in rows:
+        try:
+            _check_day(f"{row.month}-01")
+            if row.cutoff or row.cutoff_until:
+                _check_day(row.cutoff_until)
+        except ValueError as error:
+            raise broken(path, f"{row.model} in {row.month!r}: {error}") from error
+    return rows
+
+
+def _check_day(text: str) -> None:
+    if date.fromisoformat(text).isoformat() != text:
+        raise ValueError(f"{text!r} is no day")
 
 
 def _compared(path: Path, rows: Sequence[Relative]) -> list[str]:

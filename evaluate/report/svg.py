@@ -71,6 +71,15 @@ _RULES = """
 """
 
 
+# Of charts that are never a file of their own.
+_PAGE_RULES = """.chart .cutoff { stroke: var(--ink); stroke-width: 1.25; }
+.chart .cutoff.bound { stroke-dasharray: 5 3; }
+.chart .profile.apart { stroke-dasharray: 2 4; }
+.chart .whisker.first { stroke: var(--accent); }
+.chart .whisker.second { stroke: var(--second); }
+"""
+
+
 def _variables(palette: dict[str, str]) -> str:
     return " ".join(f"--{name}: {value};" for name, value in palette.items())
 
@@ -78,7 +87,7 @@ def _variables(palette: dict[str, str]) -> str:
 # Print takes the light palette whatever the screen prefers: nobody wants a black sheet.
 STYLE = (
     f":root {{ color-scheme: light dark; {_variables(LIGHT)} }}\n"
-    f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}{_RULES}"
+    f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}{_RULES}{_PAGE_RULES}"
 )
 
 

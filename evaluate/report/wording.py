@@ -1,7 +1,7 @@
 """What the page says in words: its findings, notes to a row, and figures with their signs and intervals."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluate.report.measurements import Measurement, Neighbours
@@ -19,11 +19,12 @@ class Finding:
     text: str
 
 
-def fresh(savings: Sequence[tuple[str, float]]) -> Iterator[Finding]:
+def fresh(savings: Sequence[tuple[str, float]], unknown: int = 0) -> Iterator[Finding]:
     """Say what the best language model saves against the best compressor.
 
     Args:
         savings: (corpus, share of bits saved), negative where the language model needs more.
+        unknown: of these corpora, those on which nobody says when that model's training text ends.
     """
     if not savings:
         return
@@ -31,11 +32,12 @@ def fresh(savings: Sequence[tuple[str, float]]) -> Iterator[Finding]:
     ends = list(dict.fromkeys((known[-1], known[0])))
     wins = sum(saving > 0 for saving, _ in known)
     where = ", ".join(f"{compared(saving)} on {name}" for saving, name in ends)
+    told = f" The training cutoff of the best is unknown on {unknown} of {len(known)}." if unknown else ""
     yield Finding(
         topic="Fresh text",
         figure=" to ".join(dict.fromkeys(_percent(-saving, 0) for saving, _ in ends)),
         text=f"The best language model needs fewer bits than the best classical compressor on {wins} of "
-        f"{len(known)} {'corpora' if len(known) > 1 else 'corpus'}: {where}.",
+        f"{len(known)} {'corpora' if len(known) > 1 else 'corpus'}: {where}.{told}",
     )
 
 
@@ -53,14 +55,24 @@ def reproduced(fits: Sequence[Fit], law: Sequence[Law]) -> Iterator[Finding]:
             )
 
 
-def measured(fits: Sequence[Fit], unmatched: Sequence[Unmatched]) -> Iterator[Finding]:
-    """Say what the fits of models measured here show, or why there is none."""
+def measured(
+    fits: Sequence[Fit], unmatched: Sequence[Unmatched], unknown: Mapping[Fit, int]
+) -> Iterator[Finding]:
+    """Say what the fits of models measured here show, or why there is none.
+
+    Args:
+        fits: of one form.
+        unmatched: scored models that enter none.
+        unknown: models of unknown cutoff in each fit.
+    """
     done = [fit for fit in fits if not fit.refused]
     topic = "The law on fresh text"
     if done:
         # The most models, not the strongest correlation: the latter would select what it reports.
         most = max(done, key=lambda fit: fit.n)
-        yield Finding(topic=topic, figure=f"r = {signed(most.pearson)}", text=_correlation(most, "measured"))
+        told = f" The training cutoff of {unknown[most]} of them is unknown." if unknown[most] else ""
+        text = _correlation(most, "measured") + told
+        yield Finding(topic=topic, figure=f"r = {signed(most.pearson)}", text=text)
     elif fits:
         reasons = "; ".join(sorted({fit.refused for fit in fits}))
         text = (
@@ -96,6 +108,16 @@ def note(row: Measurement) -> str:
     if row.approximate:
         said.append(_deviation(score))
     return "; ".join(said)
+
+
+def badge(score: Score) -> str:
+    """Say what is amiss with the freshness of a score; empty where its corpus postdates the model's cutoff."""
+    if score.freshness == "unknown":
+        return "cutoff unknown"
+    if score.freshness == "not-after":
+        shown = "is not shown to" if score.cutoff_evidence == "release" else "does not"
+        return f"{shown} postdate the cutoff"
+    return ""
 
 
 def compared(saving: float) -> str:
