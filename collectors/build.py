@@ -6,17 +6,22 @@ parameters alone, to the byte.
 """
 
 import csv
+import fnmatch
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from collectors.document import Document, UserError, replacing, sha256_of, write_documents
+from collectors.document import Document, UserError, normalise, replacing, sha256_of, write_documents
 from collectors.request import Request
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 REMOVED = "removed"
 _LISTED_GAPS = 20
@@ -62,10 +67,11 @@ class CorpusFacts:
 
 
 def read_removals(path: Path) -> dict[str, str]:
-    """Return the documents that must not be used, with the reason of each.
+    """Return what must not be used, with the reason of each line.
 
     Args:
-        path: a CSV file with the columns `id` and `reason`; none means that there are none.
+        path: a CSV file with the columns `id` and `reason`; none means that there are none. The first cell is
+            a document's id, `url:PATTERN` or `author:PATTERN`, with the `*`, `?` and `[…]` of a shell.
 
     Raises:
         UserError: when the file is no such table, naming the line.
@@ -78,16 +84,37 @@ def read_removals(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error}); it is a CSV file of id and reason") from error
     for number, row in enumerate(rows or [[]], 1):
-        if (
-            row != ["id", "reason"]
-            if number == 1
-            else len(row) != 2 or not re.fullmatch("[0-9a-f]{64}", row[0])
-        ):
+        if row != ["id", "reason"] if number == 1 else len(row) != 2 or not _is_target(row[0]):
             raise UserError(
                 f"line {number} of {path} is no removal; the first line is `id,reason`, and each further one a "
-                "document's 64-digit id and a reason"
+                "document's 64-digit id, url:PATTERN or author:PATTERN, and a reason"
             )
     return {row[0]: row[1] for row in rows[1:]}
+
+
+def covering(removals: Mapping[str, str]) -> Callable[[Document], list[str]]:
+    """Return a function that gives the lines of a removal list, by their first cell, that cover a document.
+
+    A pattern must match a whole address, or the whole name of one author, in any case. Sources write
+    authors in one string; its parts between commas, semicolons, parentheses and "and" are names, and so are
+    those between semicolons alone, for "Doe, Jane", and the whole.
+
+    Args:
+        removals: as `read_removals` returns them.
+    """
+    patterns = [
+        (target, kind, re.compile(fnmatch.translate(_folded(pattern))))
+        for target in removals
+        for kind, mark, pattern in [target.partition(":")]
+        if mark
+    ]
+
+    def lines(document: Document) -> list[str]:
+        stated = {"url": {_folded(document.url)}, "author": _authors(document)} if patterns else {}
+        found = [t for t, kind, pattern in patterns if any(map(pattern.match, stated[kind]))]
+        return [document.id, *found] if document.id in removals else found
+
+    return lines
 
 
 def remove(documents: Iterable[Document], removals: Mapping[str, str]) -> Iterator[Document]:
@@ -96,13 +123,33 @@ def remove(documents: Iterable[Document], removals: Mapping[str, str]) -> Iterat
     Its digest stays, so that a removal can be verified, and so does its signature: a copy of it is
     still found to be one.
     """
+    lines = covering(removals)
     for document in documents:
-        if document.id in removals:
-            reason = {"removal": removals[document.id]}
+        if found := lines(document):
+            reason = {"removal": removals[found[0]]}
             blank = replace(document, text="", title="", url="", native_id="")
             yield replace(blank, drop_reason=REMOVED, metadata=reason)
         else:
             yield document
+
+
+def _is_target(cell: str) -> bool:
+    kind, _, pattern = cell.partition(":")
+    # A pattern of wildcards alone would remove everything.
+    named = kind in {"url", "author"} and any(character.isalnum() for character in pattern)
+    return named or re.fullmatch("[0-9a-f]{64}", cell) is not None
+
+
+def _authors(document: Document) -> set[str]:
+    names = set()
+    for field in ("author", "authors"):
+        whole = document.metadata.get(field, "")
+        names |= {whole, *whole.split(";"), *re.split(r"[;,()]|\sand\s|\s&\s", whole)}
+    return {_folded(name) for name in names} - {""}
+
+
+def _folded(text: str) -> str:
+    return " ".join(normalise(text).casefold().split())
 
 
 def write_corpus(
@@ -118,27 +165,9 @@ def write_corpus(
     """
     documents = list(documents)
     kept = [document for document in documents if not document.drop_reason]
-    dropped = [document for document in documents if document.drop_reason]
     write_documents(folder / "documents.parquet", kept)
-    write_documents(folder / "dropped.parquet", dropped)
-    published = sorted(document.published for document in kept)
-    facts = CorpusFacts(
-        name=request.name,
-        source=request.source,
-        content=request.content,
-        since=f"{request.since:%Y-%m-%d}",
-        until=f"{request.until:%Y-%m-%d}",
-        documents_sha256=sha256_of(folder / "documents.parquet"),
-        n_documents=len(kept),
-        n_characters=sum(document.n_characters for document in kept),
-        n_bytes=sum(document.n_bytes for document in kept),
-        published_from=published[0].isoformat() if published else "",
-        published_until=published[-1].isoformat() if published else "",
-        dropped=_counts(document.drop_reason for document in dropped),
-        licenses=_counts(document.license for document in kept),
-        date_evidence=_counts(e.kind for document in kept for e in document.date_evidence),
-        gaps=list(gaps),
-    )
+    write_documents(folder / "dropped.parquet", (d for d in documents if d.drop_reason))
+    facts = corpus_facts(request, documents, sha256_of(folder / "documents.parquet"), gaps)
     with replacing(folder / "README.md") as temporary:
         temporary.write_text(_card(facts, kept), encoding="utf-8")
     with replacing(folder / "corpus.json") as temporary:
@@ -146,8 +175,47 @@ def write_corpus(
     return facts
 
 
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))
+def corpus_facts(
+    request: Request, documents: Iterable[Document], documents_sha256: str, gaps: Sequence[str]
+) -> CorpusFacts:
+    """Return what `corpus.json` says of documents, kept and dropped, in any order.
+
+    Args:
+        request: what their snapshot answers.
+        documents: those whose `drop_reason` is empty are kept.
+        documents_sha256: digest of `documents.parquet`.
+        gaps: what the snapshot should hold and does not.
+    """
+    n: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    licenses: Counter[str] = Counter()
+    date_evidence: Counter[str] = Counter()
+    published: list[datetime] = []
+    for document in documents:
+        if document.drop_reason:
+            dropped[document.drop_reason] += 1
+            continue
+        n.update(documents=1, characters=document.n_characters, bytes=document.n_bytes)
+        licenses[document.license] += 1
+        date_evidence.update(evidence.kind for evidence in document.date_evidence)
+        published.append(document.published)
+    return CorpusFacts(
+        name=request.name,
+        source=request.source,
+        content=request.content,
+        since=f"{request.since:%Y-%m-%d}",
+        until=f"{request.until:%Y-%m-%d}",
+        documents_sha256=documents_sha256,
+        n_documents=n["documents"],
+        n_characters=n["characters"],
+        n_bytes=n["bytes"],
+        published_from=min(published).isoformat() if published else "",
+        published_until=max(published).isoformat() if published else "",
+        dropped=dict(sorted(dropped.items())),
+        licenses=dict(sorted(licenses.items())),
+        date_evidence=dict(sorted(date_evidence.items())),
+        gaps=list(gaps),
+    )
 
 
 def _card(facts: CorpusFacts, kept: Sequence[Document]) -> str:

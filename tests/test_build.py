@@ -13,7 +13,7 @@ import datasets
 import pytest
 import yaml
 
-from collectors.build import read_removals, remove, write_corpus
+from collectors.build import covering, read_removals, remove, write_corpus
 from collectors.document import DateEvidence, FilterResult, Match, UserError, read_documents, sha256_of
 from samples import REQUEST, ROOT, make_document
 
@@ -105,7 +105,15 @@ def test_a_removed_document_leaves_its_digest_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("", 1), ("id\n", 1), ("id,reason\n12,short\n", 2), (f"id,reason\n{'0' * 64}\n", 2), ("\xff", None)],
+    [
+        ("", 1),
+        ("id\n", 1),
+        ("id,reason\n12,short\n", 2),
+        (f"id,reason\n{'0' * 64}\n", 2),
+        ("id,reason\nauthor:A,asked\nurl:**?,all of them\n", 3),
+        ("id,reason\ntitle:Walk,no such kind\n", 2),
+        ("\xff", None),
+    ],
 )
 def test_a_broken_removal_list_is_one_line(tmp_path: Path, text: str, line: int | None) -> None:
     """Nothing is built on a list that cannot be read; no file means no removals."""
@@ -126,6 +134,63 @@ def test_a_removal_list_is_never_passed_over(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         read_removals(path)
+
+
+URL = "https://Wall.example/moss/Walk?page=1"
+
+
+@pytest.mark.parametrize(
+    ("line", "covered"),
+    [
+        ("url:https://wall.example/*", True),
+        ("url:*/MOSS/*", True),
+        ("url:*://wall.example/moss/walk?page=1", True),
+        ("url:*wall.example", False),
+        ("url:wall.example/*", False),
+        ("url:*/moss/[a-v]*", False),
+        ("author:jane doe", True),
+        ("author:J* DOE", True),
+        ("author:doe", False),
+        ("author:*doe*", True),
+        ("author:Müller, Jörg", True),
+        ("author:jörg", True),
+        ("author:Al", False),
+        ("author:nobody", False),
+    ],
+)
+def test_a_pattern_covers_a_whole_address_or_a_whole_name(line: str, covered: bool) -> None:
+    """In any case and composition, and one of several authors as news names them."""
+    authors = "Ali Baba; Jane  Doe; Mu\u0308ller, Jo\u0308rg"
+    document = make_document("x", url=URL, metadata={"authors": authors})
+    assert covering({line: "asked"})(document) == ([line] if covered else [])
+    assert covering({line: "asked"})(make_document("x")) == []
+
+
+@pytest.mark.parametrize(
+    "authors",
+    [
+        "Jane Doe",
+        "John Roe, Jane Doe",
+        "John Roe and Jane Doe (University of Moss)",
+        "Jane Doe (1), J. Roe (2)",
+    ],
+)
+@pytest.mark.parametrize("field", ["author", "authors"])
+def test_authors_are_told_apart_as_every_source_writes_them(authors: str, field: str) -> None:
+    """Between commas and "and", and without what stands in parentheses, as arXiv has them."""
+    document = make_document("x", metadata={field: authors})
+    assert covering({"author:Jane Doe": "asked"})(document) == ["author:Jane Doe"]
+    assert covering({"author:Jane": "asked"})(document) == []
+
+
+def test_a_document_that_several_lines_cover_is_removed_for_the_first_reason() -> None:
+    """Its own id before patterns, these in the order of the list; what nothing covers stays as it is."""
+    document, other = make_document("x", 1, url=URL), make_document("y", 2)
+    removals = {"url:*moss*": "pattern", "url:*wall*": "another", document.id: "id"}
+    assert covering(removals)(document) == [document.id, "url:*moss*", "url:*wall*"]
+    gone, kept = remove([document, other], removals)
+    assert gone.metadata == {"removal": "id"}
+    assert kept == other
 
 
 @pytest.mark.slow
