@@ -10,6 +10,8 @@ from collectors import packages
 from collectors.arxiv import source as arxiv
 from collectors.document import Document, RawRecord, UserError
 from collectors.github import source as github
+from collectors.imported import folder as imported
+from collectors.imported import hub
 from collectors.news import source as news
 from collectors.request import Request
 from collectors.warc import Record
@@ -66,6 +68,8 @@ class Source(Protocol):
 SOURCES: dict[str, Source] = {
     "arxiv": arxiv,
     "github": github,
+    "hub": hub,
+    "imported": imported,
     "news": news,
     "packages": packages,
 }

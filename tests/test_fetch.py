@@ -621,6 +621,26 @@ def test_a_stream_that_is_not_there_is_a_gap_that_stays(world: World, fetcher: F
     assert world.paths("files.example") == ["/none"]
 
 
+def test_a_stream_follows_redirects_to_other_hosts(world: World, fetcher: Fetcher) -> None:
+    """Large files lie with another host; what cannot be had is named by the address that was asked for."""
+    signed = "https://store.example/blob?signature=s3cret"
+    world.on("files.example", "/big", Answer(status=302, headers={"Location": signed}))
+    world.on("files.example", "/round", Answer(status=307, headers={"Location": "/round"}))
+    world.on("files.example", "/inside", Answer(status=302, headers={"Location": "http://10.0.0.1/"}))
+    world.on("store.example", "/blob", b"abc", Answer(status=404))
+
+    def body(path: str) -> bytes:
+        with fetcher.stream(f"https://files.example{path}", max_bytes=100) as file:
+            return file.read()
+
+    assert body("/big") == b"abc"
+    for path, reason in (("/big", "answers 404"), ("/round", "more than 10 redirects"), ("/inside", "")):
+        with pytest.raises(UnavailableError, match=f"^https://files.example{path}.*{reason}") as caught:
+            body(path)
+        assert "s3cret" not in str(caught.value)
+    assert world.paths("store.example") == ["/blob", "/blob"]
+
+
 SLOW_COLLECTION = """
 import sys
 from pathlib import Path

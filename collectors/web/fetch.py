@@ -25,20 +25,18 @@ from collectors.request import Request
 from collectors.staging import Staging
 from collectors.warc import AGENT, MAX_PAYLOAD_BYTES, Record, note, utc_second
 from collectors.web.addresses import BrokenError, RefusedError, parse
-from collectors.web.polite import MAX_WAIT, TRIES, Polite, UnavailableError
+from collectors.web.polite import MAX_REDIRECTS, MAX_WAIT, REDIRECTS, TRIES, Polite, UnavailableError, joined
 from collectors.web.transport import Reply
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-MAX_REDIRECTS = 10
 LONG_WAIT = 10.0  # seconds
 MAX_ROBOTS_BYTES = 1 << 20
 KEPT_HEADERS = (
     *("content-disposition", "content-language", "content-type", "date", "etag", "last-modified"),
     *("link", "location", "retry-after", "x-robots-tag"),
 )
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PRINTABLE = "".join(set(punctuation) - set("<>"))  # what a WARC header gives back as it was
 
 
@@ -226,9 +224,9 @@ class Fetcher:
                 record = self._note(address, url, str(error), records)
             records.append(record)
             location = record.headers.get("location", "")
-            if record.status not in _REDIRECTS or not location:
+            if record.status not in REDIRECTS or not location:
                 return records
-            address = _canonical(_joined(address, location))
+            address = _canonical(joined(address, location))
             earlier = None
         return [*records, self._note(address, url, f"more than {MAX_REDIRECTS} redirects", records)]
 
@@ -341,13 +339,6 @@ def _canonical(url: str) -> str:
         return urlunsplit(urlsplit(requote_uri(url))._replace(fragment=""))
     except (ValueError, RequestException):
         return url  # the transport refuses it
-
-
-def _joined(address: str, location: str) -> str:
-    try:
-        return urljoin(address, location)
-    except ValueError:
-        return location
 
 
 def _storable(url: str) -> str:

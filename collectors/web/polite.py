@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
+from urllib.parse import urljoin
 
 from collectors.document import UserError
 from collectors.web.addresses import BrokenError, RefusedError, parse
@@ -20,6 +21,8 @@ from collectors.web.transport import Reply, Transport
 T = TypeVar("T")
 
 TRIES = 6
+MAX_REDIRECTS = 10
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 DOWN_AFTER = 3  # addresses of a host that could not be had, one after the other
 MAX_WAIT = 3_600.0  # seconds; a service that asks for more is left for a later run
 LONGEST_PROMISE = 86_400.0  # seconds; whatever a server asks for, it is asked again after a day
@@ -145,24 +148,32 @@ class Polite:
 
     @contextmanager
     def stream(self, url: str, *, max_bytes: int) -> Iterator[BinaryIO]:
-        """Give the body of an address as a file that is read once.
+        """Give the body of an address, or of where it redirects to, as a file that is read once.
 
         Raises:
             BrokenError: when it breaks off, or could be had later.
             UnavailableError: when it answers with anything else but 200, or a guard refuses.
         """
+        address = url
         try:
-            host = parse(url).host
-            self._refuse_down(host, url)
-            with (
-                self.turn(host),
-                self._transport.stream(
-                    url, self._headers(url, {}), max_bytes=max_bytes, seconds=STREAM_SECONDS
-                ) as (status, headers, body),
-            ):
-                self._accept(host, url, status, headers)
-                yield body
-                self._failed[host] = 0
+            for _ in range(MAX_REDIRECTS + 1):
+                host = parse(address).host
+                self._refuse_down(host, url)
+                with (
+                    self.turn(host),
+                    self._transport.stream(
+                        address, self._headers(address, {}), max_bytes=max_bytes, seconds=STREAM_SECONDS
+                    ) as (status, headers, body),
+                ):
+                    location = headers.get("location", "") if status in REDIRECTS else ""
+                    if not location:
+                        # Messages name the address that was asked for: another one may be signed.
+                        self._accept(host, url, status, headers)
+                        yield body
+                        self._failed[host] = 0
+                        return
+                address = joined(address, location)
+            raise UnavailableError(self.redact(f"{url}: more than {MAX_REDIRECTS} redirects"), retry=False)
         except BrokenError:
             self._failed[host] += 1
             raise
@@ -257,6 +268,14 @@ class Polite:
                 return self._limits[parent]
             parent = parent.partition(".")[2]
         return POLITE
+
+
+def joined(address: str, location: str) -> str:
+    """Return where a redirect leads; one that is no address as it stands, for a guard to refuse."""
+    try:
+        return urljoin(address, location)
+    except ValueError:
+        return location
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""Data sets that others made: from a folder, or from the Hugging Face hub."""
