@@ -1,4 +1,4 @@
-# make repro | make test | make check | make refresh | make clean: all a newcomer needs.
+# make repro | make refresh | make push | make test | make check | make clean: all a newcomer needs.
 
 PYTHON ?= python3.11
 # Passed to every pip call, for instance an index with CUDA builds of PyTorch.
@@ -9,11 +9,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 READY := .venv/.ready
 MODEL := models/smollm2-135m-instruct-q4_1.gguf
 
-.PHONY: help setup models repro refresh test quick check clean
+.PHONY: help setup models repro refresh push test quick check clean
 
 help:
 	@echo "make repro    set up everything, build the corpora, score the models, write results/report.html"
-	@echo "make refresh  the same, and let sources go to the web for snapshots that are not collected yet"
+	@echo "make refresh  the same with the next snapshot of every source on the web, and what is not collected yet"
+	@echo "make push     give the data of all commits to the remote; docs/versions.md says how to have one"
 	@echo "make test     run all tests"
 	@echo "make quick    run the tests that take seconds"
 	@echo "make check    formatting, lint and types"
@@ -44,10 +45,22 @@ repro: setup models
 	$(BIN)/dvc repro
 
 refresh: setup models
-	FRESHBITS_NETWORK=1 $(BIN)/dvc repro
+	$(BIN)/python -m collectors refresh
+
+# All commits: a plain `dvc push` gives the current one alone, and a snapshot that was replaced before its push is lost
+# to every other clone. DVC takes the remote from each commit's own configuration, and passes over those that are older
+# than it: today's configuration therefore stands in as that of the system. It also says only in a warning that data of
+# a commit are nowhere, which `dvc status` then tells. Not the run cache: it may hold texts that no commit names, and
+# what is in it can be made again. Nothing here runs `dvc gc`, which but for `--all-commits` deletes what earlier commits
+# name: here and with `--cloud` in the remote, it would be the last copy.
+push: export DVC_SYSTEM_CONFIG_DIR := $(CURDIR)/.dvc
+push: setup
+	$(BIN)/dvc push --all-commits --no-run-cache
+	@$(BIN)/dvc status --quiet --cloud --all-commits || { echo "error: the remote lacks data of some commit, and this \
+	machine too; run \`make push\` on the one that made them" >&2; exit 1; }
 
 test: setup models
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 quick: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -1,0 +1,81 @@
+"""docs/versions.md does what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_refresh_command import repository
+
+from samples import ROOT
+
+GUIDE = ROOT / "docs" / "versions.md"
+BIN = Path(sys.executable).parent
+
+
+def lines() -> list[tuple[str, list[str]]]:
+    """Return the commands of the guide, each with what it is shown to print."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"^```console\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+@pytest.mark.slow
+def test_the_guide_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Every command succeeds, in one shell, and prints what stands below it."""
+    listed = yaml.safe_load((ROOT / "params.yaml").read_text())["snapshots"]
+    snapshots = {name: listed[name] for name in ("prose-2026-09", "prose-2026-10")}
+    folder = repository(tmp_path / "repository", snapshots, {})
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    who = {
+        f"GIT_{role}_{what}": "tests@freshbits.example"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    environment = {
+        **os.environ,
+        **who,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "MAKEFLAGS": f"BIN={BIN} READY=Makefile",  # what `make setup` makes is there
+    }
+    commands = lines()
+    assert len(commands) > 15
+    first = ["dvc repro", "git add --all", "git commit --quiet --message Data"]
+    mark = "freshbits-guide-step"
+    script = "\n".join(["set -e", *first, *(f"echo {mark}\n{command}" for command, _ in commands)])
+    ran = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    steps = ran.stdout.split(f"{mark}\n")[1:]
+    assert ran.returncode == 0, (
+        commands[len(steps) - 1] if steps else first,
+        ran.stdout[-2000:],
+        ran.stderr[-2000:],
+    )
+    for (command, expected), printed in zip(commands, steps, strict=True):
+        for line in expected:
+            assert line in printed, command
+    assert "removed" in next(
+        p for (c, _), p in zip(commands, steps, strict=True) if c.endswith("diff HEAD workspace")
+    )
+
+
+def test_the_guide_calls_commands_that_there_are() -> None:
+    """Every command of ours that is about versions is shown."""
+    shown = {tuple(command.split()[2:4]) for command, _ in lines() if command.startswith("python -m")}
+    assert shown == {
+        ("collectors", "diff"),
+        ("evaluate", "impact"),
+        ("evaluate", "trace"),
+        ("collectors", "audit"),
+        ("collectors", "refresh"),
+    }
