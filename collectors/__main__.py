@@ -14,7 +14,12 @@ COMMANDS = {
     "collect": "fetch the raw bytes of a snapshot, once",
     "extract": "make documents of a raw snapshot, and their signatures",
     "dedup": "filter and deduplicate the documents into a corpus",
+    "refresh": "add the next snapshot of every source on the web, collect, build and score it",
+    "audit": "check the chain from the report back to the raw bytes, and name what is not as recorded",
+    "diff": "say which documents came, went and changed between two versions, and why",
     "overlap": "say which documents share word n-grams with other texts, such as a test set or a training dump",
+    "export": "write a corpus as a data set that may be passed on, with a recipe for the rest",
+    "rebuild": "collect the documents of an export again, and hold them against their digests",
     "sources": "list what can be collected, what it needs and how fast it may be asked",
 }
 

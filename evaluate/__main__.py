@@ -1,6 +1,7 @@
 """The commands of `python -m evaluate`."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from evaluate.windows import PROTOCOLS
 COMMANDS = {
     "score": "measure how many bits a model pays per character of text",
     "entropy": "measure the matrix entropy of a model's hidden states, layer by layer",
+    "membership": "measure how familiar documents are to a model: Min-K%, Min-K%++, bits",
+    "contamination": "judge whether a model was trained on a corpus, against another corpus",
     "phylogeny": "measure what models continue short contexts with, to relate them",
     "same": "test whether two models, or two ways to load one, are one model",
     "alignment": "measure how well a vision-language model aligns images with texts",
@@ -20,6 +23,15 @@ COMMANDS = {
     "tree": "draw the family tree of models from a matrix of similarities or distances",
     "fit": "fit bits per character against benchmark scores, and reproduce the published law",
     "report": "write results/report.html",
+    "trace": "tell from which model, texts and commits a figure of the report came",
+    "impact": "tell what a change of data did to scores and fits",
+}
+
+# Commands that are not the `run` of a module of their own name.
+_ELSEWHERE = {
+    "benchmarks": ("results", "add_benchmarks"),
+    "fit": ("results", "write_fits"),
+    "report": ("results", "write_report"),
 }
 
 
@@ -41,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    listing = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+    listing = "\n".join(f"  {name:<15}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m evaluate",
         usage="python -m evaluate COMMAND [--help]",
@@ -81,6 +93,45 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     )
     _add_model_options(states)
 
+    familiar = _command(commands, "membership")
+    _add_texts(familiar)
+    familiar.add_argument(
+        "--tokens", type=int, metavar="N", help="read at most N tokens of a document (default: params.yaml)"
+    )
+    familiar.add_argument(
+        "--share",
+        type=float,
+        metavar="S",
+        help="of the tokens that count, the least likely (default: params.yaml)",
+    )
+    _add_reference(familiar)
+    _add_model_options(familiar)
+
+    trained = _command(commands, "contamination")
+    trained.add_argument(
+        "--model", required=True, help="a name in params.yaml, a .gguf file, a folder, or a hub id"
+    )
+    trained.add_argument(
+        "--corpus",
+        required=True,
+        type=Path,
+        metavar="X",
+        help="a corpus of params.yaml, or a folder of texts",
+    )
+    trained.add_argument(
+        "--against", required=True, type=Path, metavar="Y", help="another, alike, that the model has not seen"
+    )
+    trained.add_argument(
+        "--statistic",
+        choices=("min_k_plus_plus", "min_k", "bits"),
+        help="of a document (default: min_k_plus_plus; bits where the reference is a compressor)",
+    )
+    trained.add_argument(
+        "--column", type=_name, default="text", help="the field that holds the text (default: text)"
+    )
+    _add_reference(trained)
+    _add_model_options(trained)
+
     genomes = _command(commands, "phylogeny")
     which = genomes.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -89,7 +140,11 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     which.add_argument("--all", action="store_true", help="every model in params.yaml")
     _add_genes(genomes)
     genomes.add_argument(
-        "--matrix", type=Path, metavar="FILE", help="write distances as a table that `tree` draws"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="write how the models are related: distances, their errors, tree, map",
     )
 
     same = _command(commands, "same")
@@ -101,9 +156,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     same.add_argument(
         "--probes",
         type=_at_least_two,
-        default=32,
         metavar="N",
-        help="draws from each gene, where alleles are exact (default: 32)",
+        help="draws from each gene, where alleles are exact (default there: 32)",
     )
     same.add_argument("--permutations", type=_at_least_two, default=999, metavar="N", help="default: 999")
     _add_model_options(same.add_argument_group("how the second is loaded"))
@@ -142,6 +196,17 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
 
     _command(commands, "fit")
     _command(commands, "report")
+
+    figure = _command(commands, "trace")
+    figure.add_argument(
+        "figure",
+        metavar="FIGURE",
+        help="a number as printed, or a row such as scores.csv:model=gzip,corpus=code-2026-10",
+    )
+
+    change = _command(commands, "impact")
+    change.add_argument("before", metavar="REV_A", help="a commit, branch or tag, or workspace")
+    change.add_argument("after", metavar="REV_B", help="likewise")
     return parser, parser.parse_args(argv)
 
 
@@ -172,6 +237,12 @@ def _add_texts(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--column", type=_name, default="text", help="the field that holds the text (default: text)"
+    )
+
+
+def _add_reference(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--reference", metavar="OTHER", help="a model that was not trained on the text, or a compressor"
     )
 
 
@@ -219,43 +290,8 @@ def _command(commands: Any, name: str) -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     # Each imports what it needs, for that takes seconds.
-    match arguments.command:
-        case "score":
-            from evaluate.commands import score
-
-            score.run(arguments)
-        case "entropy":
-            from evaluate.commands import entropy
-
-            entropy.run(arguments)
-        case "phylogeny":
-            from evaluate.commands import phylogeny
-
-            phylogeny.run(arguments)
-        case "same":
-            from evaluate.commands import same
-
-            same.run(arguments)
-        case "tree":
-            from evaluate.commands import tree
-
-            tree.run(arguments)
-        case "alignment":
-            from evaluate.commands import alignment
-
-            alignment.run(arguments)
-        case "benchmarks":
-            from evaluate.commands import results
-
-            results.add_benchmarks(arguments)
-        case "fit":
-            from evaluate.commands import results
-
-            results.write_fits(arguments)
-        case "report":
-            from evaluate.commands import results
-
-            results.write_report(arguments)
+    module, function = _ELSEWHERE.get(arguments.command, (arguments.command, "run"))
+    getattr(importlib.import_module(f"evaluate.commands.{module}"), function)(arguments)
 
 
 if __name__ == "__main__":

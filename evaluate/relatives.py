@@ -18,6 +18,7 @@ from evaluate.distances import Array, Overlaps
 from evaluate.genomes import Genome
 from evaluate.prediction import KnownModel, Prediction
 from evaluate.scores import write_records
+from evaluate.trees import Tree
 
 # Sets of genes that clade support is the share of: 0.5 is then known to 0.03.
 _REPLICATES = 200
@@ -144,6 +145,7 @@ def write(compared: Compared, names: Mapping[str, str], out: Path, *, seed: int 
         if found
         else [Place(model=label, x=0.0, y=0.0, share_x=0.0, share_y=0.0) for label in labels]
     )
+    newick = tree["newick"] if tree else "".join(trees.newick(Tree(name=label)) for label in labels)
     write_records(out / "relatives.csv", Relatives, pairs)
     with (
         replacing(out / "distances.csv") as temporary,
@@ -156,7 +158,7 @@ def write(compared: Compared, names: Mapping[str, str], out: Path, *, seed: int 
         )
     for name, text in (
         ("tree.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n"),
-        ("tree.nwk", f"{tree['newick']}\n" if tree else ""),
+        ("tree.nwk", f"{newick}\n" if labels else ""),
     ):
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

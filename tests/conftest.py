@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from samples import ByteModel
 from world import World, running
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+
+# A machine under load is slow, not wrong.
+settings.register_profile("freshbits", deadline=None)
+settings.load_profile("freshbits")
 
 
 @pytest.fixture(autouse=True)

@@ -41,6 +41,7 @@ STAGES = {
     "dedup": {"collectors.filters", "collectors.dedup", "collectors.build"},
     "score": {"evaluate.scores", "evaluate.measure"},
     "entropy": {"evaluate.representations", "evaluate.entropy_cells"},
+    "membership": {"evaluate.familiarity", "evaluate.membership_cells"},
     "phylogeny": {"evaluate.phylogeny", "evaluate.genome_cells", "evaluate.genes"},
     "fit": {
         "evaluate.relatives",
@@ -48,6 +49,7 @@ STAGES = {
         "evaluate.entropy_cells",
         "evaluate.fit",
         "evaluate.comparison",
+        "evaluate.trend",
     },
     "report": {"evaluate.report.page"},
 }
@@ -74,11 +76,12 @@ def test_an_edit_runs_every_stage_that_it_can_change(stage: str) -> None:
     assert not {file for file in files if not any(file == d or file.startswith(f"{d}/") for d in declared)}
 
 
-def test_the_two_halves_share_the_record_alone() -> None:
-    """`evaluate` imports nothing of `collectors` but `document`; `collectors` nothing of `evaluate`."""
+def test_the_two_halves_share_the_record_and_its_versions_alone() -> None:
+    """`evaluate` imports nothing of `collectors` but `document` and `revisions`; `collectors` nothing of `evaluate`."""
+    shared = {"collectors.document", "collectors.revisions"}
     for name, path in MODULES.items():
         foreign = {m for m in imports(path) if m.partition(".")[0] != name.partition(".")[0]}
-        assert foreign <= ({"collectors.document"} if name.startswith("evaluate.") else set()), name
+        assert foreign <= (shared if name.startswith("evaluate.") else set()), name
 
 
 def test_evaluate_is_ours() -> None:
@@ -97,9 +100,9 @@ def test_modules_are_small() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_commands_read_params(name: str) -> None:
     """Functions take arguments."""
-    if name not in {"collectors.params", "evaluate.params"}:
-        # `collect --set` reads its values as YAML too.
-        assert "safe_load" not in MODULES[name].read_text() or name == "collectors.commands.collect"
+    reading = {"collectors.params", "collectors.revisions", "evaluate.params"}
+    if name not in {*reading, "collectors.commands.collect"}:  # `--set` takes values in YAML
+        assert "safe_load" not in MODULES[name].read_text()
 
 
 def test_no_file_names_a_registry() -> None:

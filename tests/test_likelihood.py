@@ -66,7 +66,7 @@ def test_full_equals_a_scorer_that_looks_at_every_token(prefix: Prefix, window: 
         assert row.exact_nll is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     texts=st.lists(st.text(max_size=60), min_size=1, max_size=6),
     window=st.integers(2, 12),

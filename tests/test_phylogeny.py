@@ -223,7 +223,7 @@ def test_one_model_has_no_relatives(project: Path, capsys: pytest.CaptureFixture
         assert status == 0, err
     assert table(project / "results" / "relatives.csv") == []
     assert (project / "results" / "tree.json").read_text() == "{}\n"
-    assert (project / "results" / "tree.nwk").read_text() == ""
+    assert (project / "results" / "tree.nwk").read_text() == "one;\n"
 
 
 CONTEXTS = [f"{word} came down to the {place}" for word in ("Nobody", "A heron", "Rain") for place in

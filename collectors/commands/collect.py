@@ -98,7 +98,8 @@ def _collect_new(asked: Request, folder: Path, *, upcoming: bool) -> None:
     if source(asked.source).NETWORK and not upcoming and os.environ.get("FRESHBITS_NETWORK") != "1":
         raise UserError(
             f"snapshot {asked.name} would be scraped from the web, and what the web says today is another "
-            "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew under another name with `make refresh`"
+            "snapshot; restore it with `dvc pull` from a remote that holds it, or collect anew under another name with "
+            "`make refresh`"
         )
     collect.collect(source(asked.source), asked, folder, places.STAGING)
 

@@ -1,0 +1,112 @@
+"""The command `contamination`: whether a model was trained on a corpus, judged against another corpus."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from collectors.document import UserError
+from evaluate import corpus, membership_cells, params, verdict
+from evaluate.commands import chosen, membership
+from evaluate.corpus import Corpus
+from evaluate.model import ModelEntry
+from evaluate.verdict import Sample, Verdict
+
+DEFAULT = "min_k_plus_plus"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure model and reference on both corpora, and print the verdict."""
+    known = params.read() if params.PARAMS.exists() else {}
+    entry, reference = chosen.entry(known, arguments), membership.referring(known, arguments)
+    statistic = _statistic(arguments.statistic, reference)
+    corpora = [_corpus(named, arguments.column) for named in (arguments.corpus, arguments.against)]
+    if corpora[0].sha256 == corpora[1].sha256:
+        raise UserError(
+            f"{arguments.corpus} and {arguments.against} hold the same documents; name another corpus with --against"
+        )
+    settings = membership.section(known, {})
+    rows = membership.measured(entry, settings, corpora, known)
+    others = None if reference is None else membership.referred(reference, settings, corpora, rows, known)
+    samples = [_sample(own, None if others is None else others[i], statistic) for i, own in enumerate(rows)]
+    found = verdict.judge(*samples)
+    origin = {
+        "model": entry.slug,
+        "revision": _revision(rows),
+        "corpus": corpora[0].name,
+        "corpus_sha256": corpora[0].sha256,
+        "against": corpora[1].name,
+        "against_sha256": corpora[1].sha256,
+        "reference": "" if reference is None else reference.slug,
+        "reference_revision": "" if others is None else _revision(others),
+        "statistic": statistic,
+        "protocol": rows[0][0]["protocol"],
+    }
+    if arguments.json:
+        print(json.dumps({**origin, **asdict(found)}, indent=2))
+    else:
+        print("\n".join(_lines(origin, found)))
+
+
+def _statistic(asked: str | None, reference: ModelEntry | None) -> str:
+    """Return what is compared: a compressor has nothing but bits."""
+    if reference is None or reference.backend != membership.COMPRESSORS:
+        return asked or DEFAULT
+    if asked not in {None, "bits"}:
+        raise UserError(
+            f"statistic {asked} needs probabilities of tokens, which the compressor {reference.slug} has none of; "
+            "choose bits, or a model as the reference"
+        )
+    return "bits"
+
+
+def _corpus(named: Path, column: str) -> Corpus:
+    """Return a corpus by its name in params.yaml, or by its place."""
+    built = chosen.CORPORA / named
+    return corpus.folder(built if (built / "corpus.json").is_file() else named, column)
+
+
+def _sample(rows: membership.Rows, others: membership.Rows | None, statistic: str) -> Sample:
+    return Sample(
+        statistics=membership_cells.statistics(rows, statistic),
+        lengths=np.array([row["n_tokens"] for row in rows], dtype=np.int64),
+        reference=None if others is None else membership_cells.statistics(others, statistic),
+    )
+
+
+def _revision(rows: Sequence[membership.Rows]) -> str:
+    return next((str(row.get("revision", "")) for part in rows for row in part), "")
+
+
+_NAMES = {"min_k_plus_plus": "Min-K%++", "min_k": "Min-K%", "bits": "bits per character"}
+
+
+def _lines(origin: dict[str, Any], found: Verdict) -> list[str]:
+    reference = origin["reference"]
+    told = "contaminated, if what is assumed holds" if found.contaminated else "no evidence of contamination"
+    less = f" less that of {reference}" if reference else ""
+    alone = (
+        f"; {reference} alone tells them apart with AUC {found.reference_auc:.3f}"
+        if found.reference_auc is not None
+        else ""
+    )
+    left_out = f", {found.n_left_out} left out" if found.n_left_out else ""
+    strata = f"{found.n_strata} strat{'um' if found.n_strata == 1 else 'a'} of length"
+    compared = f"{origin['model']} on {origin['corpus']} against {origin['against']}"
+    auc = f"AUC {found.auc:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return [
+        f"{compared}: {told} (p = {found.p_value:.4g}, level {found.level:.0%})",
+        f"  {auc} by {_NAMES[origin['statistic']]}{less}{alone}",
+        f"  {found.n_documents} documents against {found.n_against}, in {strata}{left_out}",
+        "  assumed:",
+        *(f"  - {assumption}" for assumption in found.assumptions),
+        *(
+            []
+            if reference
+            else ["  no reference was named: text that is easier looks like text that was seen"]
+        ),
+    ]

@@ -1,0 +1,228 @@
+"""The verdict on a corpus: planted truths, false alarms counted, and oracles that enumerate."""
+
+import itertools
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from collectors.document import UserError
+from evaluate.verdict import LEVEL, Sample, Verdict, judge
+
+
+def sample(
+    statistics: NDArray[np.float64], lengths: object = 512, reference: NDArray[np.float64] | None = None
+) -> Sample:
+    """Return documents, all of one length unless lengths are given."""
+    return Sample(
+        statistics=statistics,
+        lengths=np.broadcast_to(np.asarray(lengths, dtype=np.int64), statistics.shape),
+        reference=reference,
+    )
+
+
+def drawn(seed: int, n: int, mean: float = 0.0) -> NDArray[np.float64]:
+    """Return standard normal statistics around a mean."""
+    return np.random.default_rng(seed).normal(mean, 1, n)
+
+
+def naive_auc(own: NDArray[np.float64], against: NDArray[np.float64]) -> float:
+    """Return the share of pairs that the first wins, ties counted half."""
+    return float(np.mean([(a > b) + (a == b) / 2 for a, b in itertools.product(own, against)]))
+
+
+def naive_p_value(own: NDArray[np.float64], against: NDArray[np.float64]) -> float:
+    """Return the share of all arrangements of one stratum with as high an AUC or a higher one."""
+    pooled, observed = np.concatenate([own, against]), naive_auc(own, against)
+    every = [
+        naive_auc(pooled[list(chosen)], np.delete(pooled, chosen))
+        for chosen in itertools.combinations(range(len(pooled)), len(own))
+    ]
+    return float(np.mean(np.array(every) >= observed - 1e-12))
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=4, max_size=12), st.lists(st.integers(0, 6), min_size=4, max_size=12)
+)
+def test_the_figure_is_the_share_of_pairs_won(own: list[int], against: list[int]) -> None:
+    """Held against all pairs, ties among them."""
+    a, b = np.array(own, dtype=np.float64), np.array(against, dtype=np.float64)
+    found = judge(sample(a), sample(b), level=0.5, permutations=1)
+    assert found.auc == pytest.approx(naive_auc(a, b))
+    assert found.low <= found.high
+    swapped = judge(sample(b), sample(a), level=0.5, permutations=1)
+    assert swapped.auc == pytest.approx(1 - found.auc)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_the_p_value_is_that_of_all_arrangements(shift: float, ties: bool) -> None:
+    """All 1716 ways to choose 6 documents of 13 are enumerated, the drawn ones come as close as chance lets them."""
+    own, against = drawn(1, 6, shift), drawn(2, 7)
+    if ties:
+        own, against = own.round(), against.round()
+    exact = naive_p_value(own, against)
+    found = judge(sample(own), sample(against), permutations=20_000).p_value
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact / 20_000) + 1e-4)
+
+
+def test_no_p_value_is_zero() -> None:
+    """The arrangement that was observed is one of them."""
+    found = judge(sample(np.arange(100.0, 120.0)), sample(np.arange(20.0)), permutations=999)
+    assert (found.p_value, found.auc, found.low, found.high) == (1 / 1000, 1.0, 1.0, 1.0)
+    assert found.contaminated
+    assert judge(sample(np.arange(20.0)), sample(np.arange(100.0, 120.0)), permutations=999).p_value == 1.0
+
+
+@given(st.floats(0.1, 10), st.floats(-5, 5))
+def test_no_scale_matters(scale: float, shift: float) -> None:
+    """Ranks alone count: what rises with the statistic gives the same verdict."""
+    own, against = drawn(3, 10, 0.5), drawn(4, 12)
+    one = judge(sample(own), sample(against), permutations=99)
+    other = judge(
+        sample(np.exp(own * scale + shift)), sample(np.exp(against * scale + shift)), permutations=99
+    )
+    assert one == other
+
+
+@pytest.mark.slow
+def test_false_alarms_are_as_rare_as_stated() -> None:
+    """Of 400 pairs of corpora without a difference, 5 % are flagged at the 5 % level, within chance."""
+    lengths = np.random.default_rng(0).integers(50, 513, (2, 40))
+    flagged = sum(
+        judge(
+            sample(drawn(2 * i, 40), lengths[0]),
+            sample(drawn(2 * i + 1, 40), lengths[1]),
+            seed=i,
+            level=0.05,
+            permutations=199,
+        ).contaminated
+        for i in range(400)
+    )
+    assert flagged / 400 == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 400))
+
+
+def test_a_planted_difference_is_found() -> None:
+    """And its interval holds the truth: Phi(shift / sqrt 2) for normal statistics."""
+    shift = 1.0
+    found = judge(sample(drawn(1, 120, shift)), sample(drawn(2, 120)))
+    assert found.contaminated
+    assert found.p_value <= LEVEL
+    assert found.low < NormalDist().cdf(shift / math.sqrt(2)) < found.high
+
+
+@pytest.mark.slow
+def test_the_interval_covers_the_truth() -> None:
+    """About nineteen times of twenty."""
+    truth = NormalDist().cdf(0.8 / math.sqrt(2))
+    covered = 0
+    for i in range(100):
+        found = judge(sample(drawn(2 * i, 50, 0.8)), sample(drawn(2 * i + 1, 50)), permutations=9, level=0.5)
+        covered += found.low <= truth <= found.high
+    assert covered >= 87
+
+
+def confounded(seed: int) -> tuple[Sample, Sample]:
+    """Return corpora of which the first has longer documents, and statistics that grow with length alone."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(100, 500, 200), random.integers(50, 450, 200)
+    own, against = (length / 100 + random.normal(0, 1, 200) for length in lengths)
+    return sample(own, lengths[0]), sample(against, lengths[1])
+
+
+def test_length_is_no_evidence() -> None:
+    """Longer documents have higher statistics; strata take nine tenths of that away."""
+    own, against = confounded(1)
+    found = judge(own, against)
+    naive = judge(
+        sample(own.statistics), sample(against.statistics)
+    )  # as if all documents were of one length
+    assert naive.contaminated
+    assert not found.contaminated
+    assert abs(found.auc - 0.5) < abs(naive.auc - 0.5) / 2
+    assert (found.n_strata, naive.n_strata) == (5, 1)
+
+
+def test_documents_of_one_length_are_never_parted() -> None:
+    """Most documents are longer than what is read of them, and stand in one stratum."""
+    lengths = np.array([512] * 30 + [100] * 10)
+    found = judge(sample(drawn(1, 40), lengths), sample(drawn(2, 40), lengths))
+    assert found.n_strata == 2
+    by_hand = [
+        naive_auc(drawn(1, 40)[part], drawn(2, 40)[part]) * n**2
+        for part, n in ((slice(30), 30), (slice(30, 40), 10))
+    ]
+    assert found.auc == pytest.approx(sum(by_hand) / (30**2 + 10**2))
+
+
+def test_documents_without_a_counterpart_are_left_out_and_counted() -> None:
+    """So are those that were not measured, under the model or under its reference."""
+    own = drawn(1, 30)
+    own[0] = np.nan
+    reference = drawn(2, 30)
+    reference[1] = np.nan
+    lengths = np.array([100] * 20 + [500] * 10)
+    found = judge(sample(own, lengths, reference), sample(drawn(3, 30), 100, drawn(4, 30)))
+    assert (found.n_documents, found.n_against, found.n_left_out, found.n_strata) == (18, 30, 12, 1)
+
+
+def test_a_reference_takes_off_what_is_easy_for_everyone() -> None:
+    """The first corpus is easier by two deviations; only what the model alone finds easier counts."""
+    easy, hard = drawn(1, 80, 2.0), drawn(2, 80)
+    noise = [drawn(seed, 80) / 4 for seed in (3, 4, 5, 6)]
+    own, against = sample(easy + noise[0]), sample(hard + noise[1])
+    assert judge(own, against).contaminated
+    without = judge(
+        sample(own.statistics, reference=easy + noise[2]),
+        sample(against.statistics, reference=hard + noise[3]),
+    )
+    assert not without.contaminated
+    assert without.reference_auc == pytest.approx(naive_auc(easy + noise[2], hard + noise[3]))
+    assert without.auc == pytest.approx(naive_auc(noise[0] - noise[2], noise[1] - noise[3]))
+    trained = judge(
+        sample(own.statistics + 1, reference=easy + noise[2]),
+        sample(against.statistics, reference=hard + noise[3]),
+    )
+    assert trained.contaminated
+
+
+def test_the_verdict_says_what_it_assumes() -> None:
+    """Without a reference that the corpora are alike, with one that it has seen neither."""
+    alone = judge(sample(drawn(1, 20)), sample(drawn(2, 20)))
+    referred = judge(
+        sample(drawn(1, 20), reference=drawn(3, 20)), sample(drawn(2, 20), reference=drawn(4, 20))
+    )
+    assert alone.reference_auc is None
+    assert alone.assumptions[0].startswith("the two corpora differ in nothing but training")
+    assert referred.assumptions[0].startswith("the reference was trained on neither corpus")
+    assert {"documents are independent"} == {
+        a.partition(":")[0] for a in alone.assumptions if "independent" in a
+    }
+    with pytest.raises(ValueError, match="or neither"):
+        judge(sample(drawn(1, 20), reference=drawn(3, 20)), sample(drawn(2, 20)))
+
+
+def test_the_same_documents_give_the_same_verdict() -> None:
+    """A seed decides what is drawn; another one moves p by chance alone."""
+    arguments = sample(drawn(1, 60, 0.3)), sample(drawn(2, 50))
+    found = [judge(*arguments, seed=seed) for seed in (1, 1, 2)]
+    assert found[0] == found[1]
+    assert found[0].auc == found[2].auc
+    assert found[0].p_value != found[2].p_value
+    assert found[0].p_value == pytest.approx(found[2].p_value, abs=0.02)
+
+
+@pytest.mark.parametrize(("own", "against"), [(4, 4), (0, 20), (20, 0), (0, 0), (1, 98)])
+def test_too_few_documents_are_no_verdict(own: int, against: int) -> None:
+    """Where not even the rarest arrangement is as rare as the level."""
+    with pytest.raises(UserError, match=r"documents against .* are too few for a verdict at the 1% level"):
+        judge(sample(drawn(1, own)), sample(drawn(2, against)))
+
+
+def test_enough_documents_are_a_verdict() -> None:
+    """Ten choose five arrangements are rarer than one in a hundred."""
+    assert isinstance(judge(sample(drawn(1, 5)), sample(drawn(2, 5))), Verdict)
