@@ -39,7 +39,7 @@ CREATE MACRO dropped(path) AS TABLE
 _ONE_SIDED = """
 INSERT INTO rows BY NAME
 SELECT $position AS position, $content AS content, $snapshot AS snapshot, id, $change AS change,
-    'snapshot' AS cause, '' AS reason, '' AS because, native_id, url, published,
+    $cause AS cause, '' AS reason, $because AS because, native_id, url, published,
     if(change = 'removed', text_sha256, NULL) AS text_sha256_before,
     if(change = 'added', text_sha256, NULL) AS text_sha256_after,
     if(change = 'removed', n_characters, NULL) AS n_characters_before,
@@ -122,7 +122,7 @@ UPDATE rows SET because = concat_ws('; ', s.said, nullif(because, '')) FROM stat
 WHERE rows.content = s.content AND rows.snapshot = s.snapshot AND rows.cause = s.cause AND rows.reason = s.reason;
 
 UPDATE rows SET because = concat_ws('; ', nullif(because, ''), 'its match was ' || m.change)
-FROM (SELECT id, snapshot, change FROM rows WHERE cause <> 'snapshot') m
+FROM (SELECT id, snapshot, change FROM rows WHERE snapshot NOT IN (SELECT corpus FROM lacking)) m
 WHERE rows.cause = 'duplicate' AND m.id = rows.match_id AND m.snapshot = rows.match_corpus
     AND m.change <> rows.change;
 
@@ -196,8 +196,14 @@ def compare(
     holder = new if name in new.built else old
     fixed = {"position": position, "content": holder.content(name), "snapshot": name}
     if name not in old.built or name not in new.built:
-        change = "added" if holder is new else "removed"
-        connection.execute(_ONE_SIDED, {**fixed, "change": change, "kept": holder.kept(name)})
+        change, other = ("added", old) if holder is new else ("removed", new)
+        cause, because = "snapshot", ""
+        if name in section(other.params, "snapshots"):
+            cause = "unbuilt"
+            if other.revision.files is None:
+                because = f"corpora/{name} is not there; restore it with `dvc checkout`, or build it with `dvc repro`"
+        given = {"change": change, "cause": cause, "because": because, "kept": holder.kept(name)}
+        connection.execute(_ONE_SIDED, {**fixed, **given})
         return
     if old.kept(name) == new.kept(name):
         return  # the cache names files by their content

@@ -6,7 +6,7 @@ This is the only module of `collectors` that `evaluate` may import: a corpus is 
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -193,6 +193,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+OPTIONAL = frozenset({"first_seen", "fetched", "duplicate"})
+"""Columns whose cells may be null."""
+
 
 def normalise(text: str) -> str:
     """Return the text in NFC with line feeds only, as the corpus keeps it."""
@@ -248,24 +251,58 @@ def read_documents(path: Path) -> Iterator[Document]:
     """Yield the documents of a Parquet file in its order (by id), a row group at a time.
 
     Raises:
-        UserError: when the file is missing, is no Parquet, or lacks a column.
+        UserError: when the file is missing, is no Parquet, lacks a column, or a cell of one.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with `dvc repro`, or with the step before this one")
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        check_columns(path, file.schema_arrow, SCHEMA)
+        for batch in file.iter_batches(batch_size=1_000, columns=SCHEMA.names):
+            check_filled(path, batch, OPTIONAL)
+            yield from map(_from_row, batch.to_pylist())
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())
         raise UserError(
-            f"{path} is no readable Parquet file ({error}); rebuild it with `dvc repro`"
+            f"{path} is no readable Parquet file ({said}); rebuild it with `dvc repro`"
         ) from error
-    missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
-    if missing:
-        raise UserError(
-            f"{path} has no column {missing[0]!r}: see corpora/README.md for the columns of a corpus"
-        )
-    for batch in file.iter_batches(batch_size=1_000, columns=SCHEMA.names):
-        for row in batch.to_pylist():
-            yield _from_row(row)
+
+
+def check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
+    """Raise unless a table has every column that is wanted, once and with its type.
+
+    Raises:
+        UserError: naming the first that it has not.
+    """
+    for column in wanted:
+        place = found.get_field_index(column.name)  # -1 for a name that several columns have, too
+        if place < 0 or not found.field(place).type.equals(column.type):
+            raise UserError(
+                f"{path} has no column {column.name!r} of type {column.type}; see corpora/README.md for the columns, "
+                "and rebuild the file with `dvc repro`"
+            )
+
+
+def check_filled(path: Path, batch: pa.RecordBatch | pa.Table, optional: Collection[str]) -> None:
+    """Raise if a cell of a table is null, or a part of one, in a column that is not optional.
+
+    Raises:
+        UserError: naming the first such column.
+    """
+    for name in batch.schema.names:
+        column = batch[name].drop_null() if name in optional else batch[name]
+        if _holds_null(column):
+            raise UserError(f"{path} has an empty cell in column {name!r}; rebuild the file with `dvc repro`")
+
+
+def _holds_null(column: pa.Array | pa.ChunkedArray) -> bool:
+    if isinstance(column, pa.ChunkedArray):
+        return any(map(_holds_null, column.chunks))
+    if pa.types.is_struct(column.type):
+        return bool(column.null_count) or any(map(_holds_null, column.flatten()))
+    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        return bool(column.null_count) or _holds_null(column.flatten())
+    return bool(column.null_count)
 
 
 def _from_row(row: dict[str, Any]) -> Document:

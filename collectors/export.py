@@ -187,8 +187,9 @@ freshbits, commit `{commit}`{changed}. From a clone of freshbits at that commit,
 $ python -m collectors rebuild FOLDER
 ```
 
-collects them again from their source and says of each whether its text is the same, to the byte. The corpus that this
-was exported from has the sha256 `{recipe.documents_sha256}`."""
+collects them again from their source and says of each whether its text is the same, to the byte. It goes to the web
+only with `FRESHBITS_NETWORK=1`, and takes a data set of source `imported` from your own copy, `--path DIR`. The corpus
+that this was exported from has the sha256 `{recipe.documents_sha256}`."""
 
 
 def _harness(recipe: Recipe) -> str:

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from collectors.document import Document, UserError, replacing
+from collectors.document import Document, UserError, check_columns, check_filled, replacing
 
 Hashes = npt.NDArray[np.uint64]
 Signature = npt.NDArray[np.uint32]
@@ -266,27 +266,32 @@ def _identity(config: MinHashConfig) -> dict[str, int]:
     }
 
 
+def _schema(config: MinHashConfig) -> pa.Schema:
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("published", pa.timestamp("us", tz="UTC")),
+            ("normalised_sha256", pa.string()),
+            ("signature", pa.list_(pa.uint32(), config.permutations)),
+        ],
+        metadata={_METADATA_KEY: json.dumps(_identity(config), sort_keys=True)},
+    )
+
+
 def write_signatures(path: Path, signed: Signed) -> None:
     """Write signatures as Parquet, by rename; the bytes depend on the signatures alone.
 
     The columns are id, published, normalised_sha256 and signature, a list of fixed size; the schema
     metadata hold the algorithm version and the configuration as JSON under the key `minhash`.
     """
-    kind = pa.list_(pa.uint32(), signed.config.permutations)
-    schema = pa.schema(
-        [
-            ("id", pa.string()),
-            ("published", pa.timestamp("us", tz="UTC")),
-            ("normalised_sha256", pa.string()),
-            ("signature", kind),
-        ],
-        metadata={_METADATA_KEY: json.dumps(_identity(signed.config), sort_keys=True)},
-    )
+    schema = _schema(signed.config)
     columns = {
         "id": signed.ids,
         "published": signed.published,
         "normalised_sha256": signed.digests,
-        "signature": pa.FixedSizeListArray.from_arrays(signed.signatures.ravel(), type=kind),
+        "signature": pa.FixedSizeListArray.from_arrays(
+            signed.signatures.ravel(), type=schema.field("signature").type
+        ),
     }
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
@@ -300,20 +305,26 @@ def read_signatures(path: Path, config: MinHashConfig) -> Signed:
             or configuration.
     """
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is no Parquet file ({error}); rebuild it with `dvc repro`") from error
-    made = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    if made != _identity(config):
-        raise UserError(
-            f"{path} holds signatures made with {made}, but {_identity(config)} is asked for: "
-            "rebuild it with `dvc repro`"
+        table = pq.ParquetFile(path).read()
+        table.validate(full=True)
+        made = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        if made != _identity(config):
+            raise UserError(
+                f"{path} holds signatures made with {made}, but {_identity(config)} is asked for: "
+                "rebuild it with `dvc repro`"
+            )
+        check_columns(path, table.schema, _schema(config))
+        check_filled(path, table, ())
+        flat = table["signature"].combine_chunks().flatten().to_numpy()
+        return Signed(
+            ids=table["id"].to_pylist(),
+            published=[moment.astimezone(UTC) for moment in table["published"].to_pylist()],
+            digests=table["normalised_sha256"].to_pylist(),
+            signatures=flat.reshape(len(table), config.permutations),
+            config=config,
         )
-    flat = table["signature"].combine_chunks().flatten().to_numpy()
-    return Signed(
-        ids=table["id"].to_pylist(),
-        published=[moment.astimezone(UTC) for moment in table["published"].to_pylist()],
-        digests=table["normalised_sha256"].to_pylist(),
-        signatures=flat.reshape(len(table), config.permutations),
-        config=config,
-    )
+    except (OSError, ValueError, OverflowError, RecursionError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is no Parquet file of signatures ({said}); rebuild it with `dvc repro`"
+        ) from error

@@ -5,7 +5,8 @@ with its digests and without its text. Whoever has them can collect the same tex
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from collectors.document import SCHEMA as DOCUMENT
 from collectors.document import Document, UserError, sha256_of
 
 FORMAT = 1
+_PLACES = frozenset({"path", "repositories", "feeds", "sitemaps"})
+"""Settings that say where to read: a folder of one's own, or an address on the web."""
+_ADDRESS = re.compile(r"://([^/?#]*)([^?#]*)(\?.*)?")
 FACTS, ROWS = "recipe.json", "recipe.parquet"
 COLUMNS = (
     *("id", "source", "native_id", "version", "url", "published", "published_precision", "license"),
@@ -31,7 +35,7 @@ class Recipe:
 
     Attributes:
         name: of the snapshot and its corpus.
-        entry: of the snapshot in `params.yaml`.
+        entry: of the snapshot in `params.yaml`, as `portable` makes it.
         filters: those of its content, as `params.yaml` has them.
         collector: name and version of the source.
         commit: of this repository, in hex; empty outside a git repository.
@@ -135,6 +139,63 @@ def read_recipe(folder: Path) -> tuple[Recipe, dict[str, Wanted]]:
     if len(wanted) != recipe.n_documents or not all(type(getattr(recipe, n)) is k for n, k in kinds.items()):
         raise UserError(f"{folder / FACTS} and {ROWS} beside it do not belong together; get the export again")
     return recipe, wanted
+
+
+def portable(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry as others may see it: folders of this machine by their own name, without the way to them.
+
+    Raises:
+        UserError: when an address in it has a user, a password or a query, any of which can be a secret.
+    """
+    for at, path, query in _addresses(entry):
+        if "@" in at or query:
+            shown = f"{at.rpartition('@')[2]}{path}"
+            raise UserError(
+                f"snapshot {name} asks {shown} with a user or a query, which can be a secret and would be published; "
+                "export a snapshot whose addresses have neither"
+            )
+    return {key: _named(key, value) for key, value in entry.items()}
+
+
+def local(entry: Mapping[str, Any]) -> str:
+    """Return what in a stranger's entry would be read from this machine, empty where nothing would."""
+    for key, text in _texts("", entry):
+        place = key in _PLACES and text and not re.match(r"https?://", text)
+        leads_out = text.startswith(("/", "~", "\\")) or ".." in re.split(r"[/\\]", text)
+        if place or leads_out or re.match(r"\s*file:", text, re.IGNORECASE):
+            return text
+    return ""
+
+
+def hosts(entry: Mapping[str, Any]) -> list[str]:
+    """Return the hosts that settings name, by their addresses or as such."""
+    named = {text for key, text in _texts("", entry) if key == "host"}
+    return sorted(named | {at.rpartition("@")[2] for at, _, _ in _addresses(entry)})
+
+
+def _addresses(entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return user and host, path and query of every address in an entry."""
+    return [parts for _, text in _texts("", entry) for parts in _ADDRESS.findall(text)]
+
+
+def _named(key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_named(key, item) for item in value]
+    is_folder = key in _PLACES and isinstance(value, str) and value and "://" not in value
+    return Path(value).resolve().name if is_folder else value
+
+
+def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield every text in a value, with the setting that it is of."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield "", str(name)
+            yield from _texts(str(name), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(key, inner)
+    elif isinstance(value, str):
+        yield key, value
 
 
 def compare(wanted: Mapping[str, Wanted], documents: Sequence[Document]) -> Comparison:

@@ -64,7 +64,9 @@ def series(known: Mapping[str, Any]) -> list[Series]:
     requests = [
         asked
         for section in ("snapshots", "upcoming")
-        for asked in (params.request(name, dict(known), section) for name in known.get(section) or {})
+        for asked in (
+            params.request(name, dict(known), section) for name in params.section(dict(known), section)
+        )
         if _goes_on(asked.source)
     ]
     groups: list[list[Request]] = []
@@ -90,7 +92,7 @@ def plan(known: Mapping[str, Any], now: datetime, window: Window | None = None) 
         UserError: when the window is open and a source is asked once, or it overlaps what a series has, or a name
             is taken.
     """
-    taken = {*known["snapshots"], *(known.get("upcoming") or {})}
+    taken = {*known["snapshots"], *params.section(dict(known), "upcoming")}
     additions = []
     for one in series(known):
         polls = source(one.newest.source).POLLS
@@ -117,8 +119,14 @@ def missed(one: Series, now: datetime) -> Window | None:
 
 
 def due(known: Mapping[str, Any], now: datetime) -> list[str]:
-    """Return the entries under `upcoming` to collect now: a round while the window is open, or the last one."""
-    upcoming = (params.request(name, dict(known), "upcoming") for name in known.get("upcoming") or {})
+    """Return the entries under `upcoming` to collect now: a round while the window is open, or the last one.
+
+    Raises:
+        UserError: when an entry is wrong, or the section no mapping.
+    """
+    upcoming = (
+        params.request(name, dict(known), "upcoming") for name in params.section(dict(known), "upcoming")
+    )
     return [
         asked.name
         for asked in upcoming

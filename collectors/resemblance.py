@@ -10,6 +10,7 @@ import heapq
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,28 @@ class Texts:
 
 
 def identity(texts: Texts) -> dict[str, Any]:
-    """Return what the signatures were made with: they can be compared when it is equal."""
-    made: dict[str, Any] = json.loads(
-        (pq.read_schema(texts.signatures).metadata or {}).get(b"minhash", b"{}")
-    )
+    """Return what the signatures were made with: they can be compared when it is equal.
+
+    Raises:
+        UserError: when the file of signatures cannot be read.
+    """
+    with _reading(texts):
+        made: dict[str, Any] = json.loads(
+            (pq.read_schema(texts.signatures).metadata or {}).get(b"minhash", b"{}")
+        )
     return made
+
+
+@contextmanager
+def _reading(texts: Texts) -> Iterator[None]:
+    """Say of a damaged file of signatures whose it is."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise UserError(
+            f"the signatures of corpus {texts.name} cannot be read ({str(error).partition(chr(10))[0]}); delete "
+            f"corpora/documents/{texts.name}.signatures.parquet and run `dvc checkout` or `dvc repro`"
+        ) from error
 
 
 def repeats(
@@ -72,7 +90,7 @@ def repeats(
         threshold: least Jaccard similarity.
 
     Raises:
-        UserError: when a document of `ids` has no signature.
+        UserError: when a document of `ids` has no signature, or a file of signatures cannot be read.
     """
     found: dict[str, Match] = {}
     for start in range(0, len(ids), _AT_ONCE):
@@ -124,13 +142,14 @@ def _collected(texts: Texts, ids: Names, config: MinHashConfig) -> tuple[Names, 
 
 def _signatures(texts: Texts, ids: Names, config: MinHashConfig) -> Iterator[tuple[Names, Names, Signature]]:
     """Yield ids, digests and signatures of those of a file's documents that are among `ids`, ascending."""
-    file = pq.ParquetFile(texts.signatures, pre_buffer=False, buffer_size=_BUFFER)
-    for batch in file.iter_batches(_BATCH, columns=["id", "normalised_sha256", "signature"]):
-        names = _bytes(batch["id"])
-        places = np.searchsorted(ids, names)
-        held = np.flatnonzero(ids[np.minimum(places, len(ids) - 1)] == names) if len(ids) else places[:0]
-        values = batch["signature"].flatten().to_numpy().reshape(len(batch), config.permutations)
-        yield names[held], _bytes(batch["normalised_sha256"])[held], values[held]
+    with _reading(texts):
+        file = pq.ParquetFile(texts.signatures, pre_buffer=False, buffer_size=_BUFFER)
+        for batch in file.iter_batches(_BATCH, columns=["id", "normalised_sha256", "signature"]):
+            names = _bytes(batch["id"])
+            places = np.searchsorted(ids, names)
+            held = np.flatnonzero(ids[np.minimum(places, len(ids) - 1)] == names) if len(ids) else places[:0]
+            values = batch["signature"].flatten().to_numpy().reshape(len(batch), config.permutations)
+            yield names[held], _bytes(batch["normalised_sha256"])[held], values[held]
 
 
 def _proposals(

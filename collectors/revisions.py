@@ -95,6 +95,25 @@ class Revision:
             raise UserError(f"params.yaml of {self} is no mapping; name another revision")
         return params
 
+    def recorded(self, stage: str) -> dict[str, Any] | None:
+        """Return the parameters with which DVC last ran a stage, None where dvc.lock knows of no run.
+
+        Raises:
+            UserError: when there is a dvc.lock that cannot be read.
+        """
+        if not self.exists("dvc.lock"):
+            return None
+        try:
+            stages = yaml.safe_load(self.read_bytes("dvc.lock"))["stages"]
+            params: dict[str, Any] | None = (
+                stages[stage]["params"]["params.yaml"] if stage in stages else None
+            )
+        except (ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"dvc.lock of {self} cannot be read; restore it with `git checkout dvc.lock`"
+            ) from error
+        return params
+
     def local(self, path: str) -> Path:
         """Return a file on this machine with the bytes of a file of the revision, to read and not to change.
 
@@ -231,7 +250,7 @@ def open_revision(rev: str, root: Path = Path()) -> Revision:
     try:
         files = DVCFileSystem(str(root), rev=rev, config=config)
         commit: str = files.repo.get_rev()
-    except (RevError, AttributeError) as error:  # a name such as HEAD:README.md is of no commit
+    except (RevError, AttributeError, UnicodeError) as error:  # a name such as HEAD:README.md is of no commit
         raise _unknown(rev) from error
     except NotDvcRepoError as error:
         raise UserError(f"revision {rev} has no .dvc folder; name one since freshbits began") from error

@@ -12,9 +12,10 @@ made of, so that a run that was interrupted goes on behind the last of them.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -196,8 +197,13 @@ def read(path: Path) -> Sketch:
         raise UserError(f"{path} is no sketch of this version; choose another name")
     whole = digest == sha256(line).hexdigest().encode() + b"\n"
     whole = whole and start + blocks.nbytes == path.stat().st_size
-    header = json.loads(line) if whole else {}
-    if not whole or sha256(blocks.data).hexdigest() != header["sha256"]:
+    header = _header(line) if whole else None
+    if (
+        header is None
+        or not len(blocks)
+        or sha256(blocks.data).hexdigest() != header["sha256"]
+        or len(blocks) % _PER_BLOCK
+    ):
         raise UserError(f"{path} is truncated or altered; delete it and make it again")
     if header["algorithm"] != ALGORITHM:
         raise UserError(f"{path} was made with other words or hashes; delete it and make it again")
@@ -207,6 +213,28 @@ def read(path: Path) -> Sketch:
         n_ngrams=header["n_ngrams"],
         inputs=[Input(**given) for given in header["inputs"]],
     )
+
+
+def _header(line: bytes) -> dict[str, Any] | None:
+    """Return the header that a line of JSON holds, None where it holds none."""
+    try:
+        match json.loads(line):
+            case {
+                "algorithm": _,
+                "sha256": str(),
+                "words": int() as words,
+                "n_ngrams": int(),
+                "inputs": list(inputs),
+            } as header if words > 0 and all(map(_is_input, inputs)):
+                return dict(header)
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _is_input(given: Any) -> bool:
+    kinds = {f.name: f.type for f in fields(Input)}
+    return isinstance(given, dict) and {name: type(value) for name, value in given.items()} == kinds
 
 
 def extend(sketch: Sketch, given: Input, texts: Iterable[tuple[str, str]]) -> Iterator[None]:

@@ -93,7 +93,7 @@ def read_records(folder: Path) -> Iterator[tuple[RawRecord, Record]]:
     if not index.is_file() or sha256_of(index) != snapshot.shards.get("records.jsonl"):
         raise _altered(index, "its index")
     verified: set[str] = set()
-    with index.open(encoding="utf-8") as lines:
+    with index.open("rb") as lines:
         for line in lines:
             try:
                 entry = json.loads(line)
@@ -102,7 +102,7 @@ def read_records(folder: Path) -> Iterator[tuple[RawRecord, Record]]:
                     verified.add(entry["shard"])
                 if entry.get("kind") != "request":
                     yield _read(folder / entry["shard"], entry)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise _altered(index, "its index") from error
 
 
@@ -111,7 +111,7 @@ def _verify(folder: Path, name: str, snapshot: Snapshot, index: Path) -> None:
     shard = folder / Path(name).name
     if name == shard.name and shard.is_file() and sha256_of(shard) == snapshot.shards.get(name):
         return
-    with index.open(encoding="utf-8") as lines:
+    with index.open("rb") as lines:
         for entry in map(json.loads, lines):
             if entry["shard"] == name:
                 _read(shard, entry)

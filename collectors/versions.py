@@ -59,7 +59,8 @@ SCHEMA = pa.schema(
 `change` is added, removed or changed. `cause` and its details say what keeps the document out of the version
 that lacks it: `snapshot` (that version has no such snapshot), `filter` (`reason`, `value`, `threshold`),
 `duplicate` (`reason`, `match_*`, `similarity`), `removal` (`reason` is the one given), `rule` (`reason` of the
-source), `source` (the source did not give it), `unbuilt` (it was extracted, and the corpus not built since).
+source), `source` (the source did not give it), `unbuilt` (it was extracted, and the corpus not built since; or that
+version lists the snapshot, and has no corpus of it).
 Of a changed document it says what made the other text: `extractor` (its version differs), `source` (the raw
 bytes differ), `code` (neither does). `because` names what differs between the versions and explains it. `near_*` is
 the document of the earlier version that an added one repeats. Name and address are blank where the cause is
@@ -149,6 +150,7 @@ class Diff:
         snapshots: those that either version has, in the order of params.yaml, new ones last.
         rows: a row for each document that came, went or changed; see `SCHEMA`.
         incomparable: why near duplicates could not be looked for, empty where they were.
+        outdated: the parameters of each workspace among the two under which dvc.lock does not record its corpora.
     """
 
     before: Revision
@@ -157,6 +159,7 @@ class Diff:
     snapshots: tuple[SnapshotDiff, ...]
     rows: pa.Table
     incomparable: str
+    outdated: tuple[Parameter, ...]
 
     def facts(self) -> dict[str, Any]:
         """Return all of it but the rows as plain values for JSON."""
@@ -165,6 +168,7 @@ class Diff:
             "after": {"revision": self.after.name, "commit": self.after.commit},
             "parameters": [asdict(parameter) for parameter in self.parameters],
             "incomparable": self.incomparable,
+            "outdated": [asdict(parameter) for parameter in self.outdated],
             "snapshots": [
                 json.loads(json.dumps(asdict(snapshot), default=datetime.isoformat))
                 for snapshot in self.snapshots
@@ -218,6 +222,7 @@ def diff(before: Revision, after: Revision, names: Sequence[str] | None = None) 
         snapshots=snapshots,
         rows=table,
         incomparable=incomparable,
+        outdated=tuple(dict.fromkeys(each for version in (old, new) for each in _outdated(version, chosen))),
     )
 
 
@@ -230,10 +235,6 @@ def _version(revision: Revision) -> Version:
 
 def _parameters(old: Version, new: Version, names: Sequence[str]) -> tuple[Parameter, ...]:
     """Return the parameters that differ, of those that decide what these corpora hold."""
-    before, after = (
-        {key: value for section in SECTIONS for key, value in _leaves(section, version.params.get(section))}
-        for version in (old, new)
-    )
     contents = {version.content(name) for version in (old, new) for name in names}
     both = [name for name in names if name in old.built and name in new.built]
     deciding = (
@@ -241,11 +242,27 @@ def _parameters(old: Version, new: Version, names: Sequence[str]) -> tuple[Param
         *(f"filters.{content}." for content in contents),
         *(f"snapshots.{name}." for name in both),
     )
-    return tuple(
+    return tuple(each for each in _differing(old.params, new.params) if each.key.startswith(deciding))
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[Parameter]:
+    before, after = (
+        {key: value for section in SECTIONS for key, value in _leaves(section, stated.get(section))}
+        for stated in (old, new)
+    )
+    return [
         Parameter(key=key, before=before.get(key, ""), after=after.get(key, ""))
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key.startswith(deciding)
-    )
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _outdated(version: Version, names: Sequence[str]) -> Iterator[Parameter]:
+    """Yield the parameters that differ from those with which DVC last made the corpora on disk."""
+    if version.revision.files is None:
+        for name in names:
+            made = version.revision.recorded(f"dedup@{name}")
+            yield from _differing(made, version.params) if made is not None else ()
 
 
 def _leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -293,6 +310,8 @@ def _find_repeats(
 
 def _similarity(stated: dict[str, Any]) -> tuple[MinHashConfig, float]:
     threshold = params.section(stated, "dedup").get("threshold", 0.7)
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise UserError(f"`dedup.threshold` in params.yaml must be a number, not {threshold!r}")
     return params.minhash(stated), float(threshold)
 
 

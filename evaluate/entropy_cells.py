@@ -4,6 +4,8 @@ A cell keeps the figures of every document and layer, of the model and of its un
 aggregate is derived and none is stored.
 """
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,12 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from collectors.document import UserError
 from evaluate import cells, entropy
 from evaluate.entropy import Figures
 from evaluate.scores import Score
-
-# Models that show their hidden states.
-BACKENDS = ("transformers",)
 
 # Of the bootstrap over documents.
 SEED = 1
@@ -41,6 +41,17 @@ SCHEMA = pa.schema(
         *_FIGURES,
     ]
 )
+_FILLED = {
+    "model",
+    "corpus",
+    "corpus_sha256",
+    "protocol",
+    "n_layers",
+    "document",
+    "layer",
+    "untrained",
+    "skipped",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +98,26 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: when the file is no such cell.
     """
-    return cells.read(path, SCHEMA, "entropy")
+    rows = cells.read(path, SCHEMA, "entropy", _FILLED)
+    measured = [row for row in rows if not row["skipped"]]
+    cells.check_measured(path, measured, [name for name, _ in _FIGURES])
+    trained, twins = (
+        Counter(row["layer"] for row in rows if row["untrained"] is twin) for twin in (False, True)
+    )
+    if twins not in ({}, trained) or not all(map(_is_possible, measured)):
+        raise UserError(f"{path} holds figures that no text has; delete it and run `dvc repro`")
+    return rows
+
+
+def _is_possible(row: Mapping[str, Any]) -> bool:
+    """Whether figures can be aggregated: entropy is at most the logarithm of a width, anisotropy has one."""
+    return (
+        row["n_tokens"] > 1
+        and row["width"] > 1
+        and abs(row["entropy"]) <= row["width"]
+        and row["anisotropy"] > 0
+        and all(math.isfinite(row[name]) for name, _ in _FIGURES)
+    )
 
 
 def profile(rows: Sequence[Mapping[str, Any]], name: str) -> list[LayerFigure]:

@@ -1,12 +1,10 @@
 """From a model and a corpus to the figures of `membership`: the beginning of every document, read once."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from collectors.document import UserError
@@ -15,9 +13,8 @@ from evaluate.backends import compressors
 from evaluate.backends.token_statistics import token_statistics
 from evaluate.backends.transformers_model import TransformersModel
 from evaluate.corpus import Corpus
-from evaluate.journal import journal
+from evaluate.journal import digest, journal
 from evaluate.membership import Familiarity, Settings, familiarity
-from evaluate.membership_cells import BACKENDS
 from evaluate.model import ModelEntry
 
 # Part of every key: raise it when the same inputs would give other numbers.
@@ -44,11 +41,7 @@ def check(entry: ModelEntry) -> None:
     Raises:
         UserError: with what to use instead.
     """
-    if entry.backend not in BACKENDS:
-        raise UserError(
-            f"model {entry.slug} runs in backend {entry.backend!r}, which shows no distribution over tokens; "
-            f"membership needs backend {' or '.join(BACKENDS)}"
-        )
+    backends.check_open(entry, "shows no distribution over tokens", "membership")
 
 
 def load(entry: ModelEntry, settings: Settings, say: Callable[[str], None]) -> Subject:
@@ -63,8 +56,7 @@ def load(entry: ModelEntry, settings: Settings, say: Callable[[str], None]) -> S
         UserError: as `backends.load`, and where it shows no distribution over tokens.
     """
     check(entry)
-    model = backends.load(entry)
-    assert isinstance(model, TransformersModel)  # noqa: S101  which `check` has seen to
+    model = backends.load_open(entry)
     own = replace(settings, tokens=min(settings.tokens, model.context_length or settings.tokens))
     if own != settings:
         say(
@@ -90,23 +82,10 @@ def measure(subject: Subject, corpus: Corpus, *, journals: Path) -> list[dict[st
     """
     model, entry, settings = subject.model, subject.entry, subject.settings
     documents = corpus.documents()
-    origin = {
-        "model": entry.slug,
-        "backend": entry.backend,
-        "revision": model.revision,
-        "corpus": corpus.name,
-        "content": corpus.content,
-        "corpus_sha256": corpus.sha256,
-        "protocol": settings.protocol,
-        "prefix": str(model.prefix),
-        "context_length": model.context_length,
-        **asdict(model.conditions),
-        "software": model.software,
-    }
+    origin = cells.origin(entry, model, corpus, settings.protocol)
     parts = (model.revision, str(model.prefix), str(model.conditions), settings.protocol, corpus.sha256)
-    journal_key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     label = f"{entry.slug} on {corpus.name}"
-    with journal(journals / "documents.jsonl", journal_key) as (done, add):
+    with journal(journals / "documents.jsonl", digest(*parts)) as (done, add):
         known = {i for i, row in done.items() if _complete(row)}
         with tqdm(
             total=len(documents), initial=len(known), desc=label, unit=" documents", disable=None
@@ -154,9 +133,7 @@ def _complete(row: Any) -> bool:
 
 def _document(subject: Subject, text: str, label: str) -> dict[str, Any]:
     model, settings = subject.model, subject.settings
-    (ids,) = model.encode([text])
-    prefix = [] if model.prefix.token is None else [model.prefix.token]
-    tokens = np.array([*prefix, *ids[: settings.tokens]], dtype=np.int64)[: settings.tokens]
+    tokens = model.beginning(text, settings.tokens)
     characters = len(model.decode(tokens[1:]))
     if not characters:
         return {"skipped": "no token to predict", "n_tokens": max(0, len(tokens) - 1), "n_characters": 0}

@@ -14,10 +14,11 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Those that tell a table's rows apart, and those that hold its figures, the main one first."""
+    """Those that tell a table's rows apart, its figures with the main one first, and what else is read of it."""
 
     keys: tuple[str, ...]
     figures: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 _CORRELATION = ("pearson", "pearson_low", "pearson_high", "spearman", "r2", "rmse", "loo_rmse")
@@ -28,6 +29,7 @@ TABLES = {
             *("value", "low", "high", "ceiling", "deviation", "deviation_low", "deviation_high"),
             *("nll", "n_characters", "n_bytes", "n_tokens"),
         ),
+        others=("revision", "corpus_sha256"),
     ),
     "entropy.csv": Columns(
         keys=("model", "corpus", "layer", "metric"), figures=("value", "low", "high", "ceiling")
@@ -45,10 +47,24 @@ TABLES = {
         keys=("kind", "benchmark", "corpus"),
         figures=("pearson", "published_pearson", "rmse", "published_rmse", "difference"),
     ),
+    "trend.csv": Columns(
+        keys=("model", "content", "month", "protocol"),
+        figures=("bits_per_character", "low", "high", "n_characters"),
+        others=("corpora",),
+    ),
+}
+
+# Of tables that hold no figures of their own.
+_READ = {
+    "points.csv": ("dataset", "study", "x", "y", "model", "used"),
+    "scaling_points.csv": ("family", "x", "y", "model", "used"),
+    "published_correlations.csv": (*TABLES["law.csv"].keys, "source", "location"),
 }
 
 # Tables hold nine significant digits: a number with more of them stands for what they round to.
 _WRITTEN = Decimal("5e-9")
+# No table holds a number beyond those of a float, and arithmetic with far greater exponents overflows.
+_GREATEST_EXPONENT = 400
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _ADDRESS = re.compile(r"(?:.*/)?(\w+\.csv):(.*)", re.DOTALL)
 
@@ -74,7 +90,7 @@ class Tables:
         """Return the rows of a table, by column, with their lines.
 
         Raises:
-            UserError: when the file is missing or no table.
+            UserError: when the file is missing, no table, or lacks a column that is read.
         """
         if name not in self._known:
             self._known[name] = list(_read(self._folder / name))
@@ -130,7 +146,7 @@ def _printed(tables: Tables, value: Decimal, half: Decimal) -> Iterator[Found]:
     for name, table in TABLES.items():
         for line, row in tables.lines(name):
             for column in table.figures:
-                known = _decimal(row.get(column, ""))
+                known = _decimal(row[column])
                 if known is not None and abs(known - value) <= max(half, _WRITTEN * abs(known)):
                     yield Found(table=name, line=line, column=column, row=row)
 
@@ -158,18 +174,22 @@ def _addressed(tables: Tables, name: str, conditions: str) -> Iterator[Found]:
 
 
 def _decimal(text: str) -> Decimal | None:
-    """Return a finite number, None for any other text."""
+    """Return a finite number of an exponent that a float may have, None for any other text."""
     try:
         value = Decimal(text)
     except InvalidOperation:
         return None
-    return value if value.is_finite() else None
+    return value if value.is_finite() and abs(value.adjusted()) <= _GREATEST_EXPONENT else None
 
 
 def _read(path: Path) -> Iterator[tuple[int, Row]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
+            known = TABLES.get(path.name)
+            needed = (*known.keys, *known.figures, *known.others) if known else _READ.get(path.name, ())
+            if missing := [column for column in needed if column not in (reader.fieldnames or ())]:
+                raise UserError(f"{path} has no column {missing[0]!r}; make it again with `dvc repro`")
             for row in reader:
                 if None in row or None in row.values():
                     raise UserError(

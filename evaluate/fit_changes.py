@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 Series = tuple[str, str, str, str]
 
 SERIES = ("dataset", "study", "x", "y")
+# Differences of the order of rounding are none.
+_ROUNDING = 1e-12
 _COLUMNS = {*SERIES, "model", "x_value", "y_value", "used"}
 
 
@@ -33,7 +35,7 @@ class Shift:
         before_high: upper end.
         after: of the later version; its interval likewise.
         difference: after less before; its interval is from resamples of the models of both versions.
-        beyond_chance: whether the interval of the difference excludes 0.
+        beyond_chance: whether the interval of the difference excludes 0 by more than rounding.
     """
 
     before: float
@@ -138,15 +140,19 @@ def _shifts(
     models = sorted({*old, *new})
     whole = np.arange(len(models))[None]
     drawn = np.random.default_rng(seed).integers(len(models), size=(RESAMPLES, len(models)))
-    fitted = []
-    for those in (old, new):
-        x, y = np.array([those.get(model, (np.nan, np.nan)) for model in models]).T
-        if form == "log":
-            if np.nanmin(x) <= 0:
-                return None, None, "x is not above 0, where ln x ends"
-            x = np.log(x)
-        fitted.append((_lines(x, y, whole), _lines(x, y, drawn)))
-    values, samples = zip(*fitted, strict=True)
+    x, y = np.array(
+        [[those.get(model, (np.nan, np.nan)) for model in models] for those in (old, new)]
+    ).transpose(2, 0, 1)
+    if form == "log":
+        if np.nanmin(x) <= 0:
+            return None, None, "x is not above 0, where ln x ends"
+        x = np.log(x)
+    # About the means of both versions together: no variance is a difference of large sums, and models that did
+    # not change have the same digits in both.
+    x, y = x - np.nanmean(x), y - np.nanmean(y)
+    values, samples = (
+        [_lines(*version, rows) for version in zip(x, y, strict=True)] for rows in (whole, drawn)
+    )
     if not np.isfinite(values).all():
         return None, None, "x or y is the same for every model"
     pearson, slope = (
@@ -159,13 +165,12 @@ def _lines(x: Array, y: Array, drawn: NDArray[np.int64]) -> Array:
     """Return Pearson's correlation and slope of resamples, shape [2, b]; NaN where x or y does not vary.
 
     Args:
-        x: shape [n], NaN for a model that the fit is not through.
+        x: about some centre, shape [n], NaN for a model that the fit is not through.
         y: likewise.
         drawn: indices of the models of each resample, shape [b, n].
     """
     used = ~np.isnan(x)
-    # About the means of all models first, so that no variance is a difference of large sums.
-    u, v = np.where(used, x - np.nanmean(x), 0)[drawn], np.where(used, y - np.nanmean(y), 0)[drawn]
+    u, v = np.where(used, x, 0)[drawn], np.where(used, y, 0)[drawn]
     weights = used[drawn]
     n = np.maximum(weights.sum(axis=1, keepdims=True), 1)
     du = np.where(weights, u - u.sum(axis=1, keepdims=True) / n, 0)
@@ -180,7 +185,7 @@ def _lines(x: Array, y: Array, drawn: NDArray[np.int64]) -> Array:
 def _varies(values: Array, weights: NDArray[np.bool_]) -> NDArray[np.bool_]:
     high = np.where(weights, values, -np.inf).max(axis=1)
     low = np.where(weights, values, np.inf).min(axis=1)
-    return np.asarray(high - low > 1e-12)
+    return np.asarray(high - low > _ROUNDING)
 
 
 def _shift(before: float, after: float, old: Array, new: Array) -> Shift:
@@ -197,5 +202,5 @@ def _shift(before: float, after: float, old: Array, new: Array) -> Shift:
         difference=float(after - before),
         difference_low=low,
         difference_high=high,
-        beyond_chance=low > 0 or high < 0,
+        beyond_chance=low > _ROUNDING or high < -_ROUNDING,
     )

@@ -10,9 +10,6 @@ from collectors.document import UserError
 from evaluate import cells
 from evaluate.genomes import Genome
 
-# Models whose next tokens can be followed.
-BACKENDS = ("transformers",)
-
 SCHEMA = pa.schema(
     [
         (n, pa.string())
@@ -61,13 +58,15 @@ def read(path: Path) -> tuple[Genome, dict[str, Any]]:
         UserError: when the file is no such cell, or holds no genome.
     """
     # By columns: rows of so many alleles would be hundreds of megabytes.
-    table = cells.table(path, SCHEMA, "phylogeny")
+    table = cells.table(path, SCHEMA, "phylogeny", set(SCHEMA.names) - {"n_probes"})
     if not table.num_rows:
         raise UserError(f"{path} holds no genome; delete it and run `dvc repro`")
     genes, names, shares, masses = (
         table[name].to_pylist() for name in ("gene", "allele", "probability", "pruned")
     )
-    n = 1 + max(genes)
+    n = len(set(genes))
+    if set(genes) != set(range(n)):
+        raise UserError(f"{path} lacks a gene between its first and its last; delete it and run `dvc repro`")
     alleles: Sequence[dict[str, float]] = [{} for _ in range(n)]
     pruned = [0.0] * n
     for gene, name, share, mass in zip(genes, names, shares, masses, strict=True):

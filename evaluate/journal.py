@@ -1,6 +1,7 @@
 """Finished work that survives a killed process: one JSON line for each finished batch."""
 
 import fcntl
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from collectors.document import UserError
+
+
+def digest(*parts: str) -> str:
+    """Return a key that names everything results depend on."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @contextmanager

@@ -9,7 +9,6 @@ What is to be scored is cut into shards, and the measurements of several corpora
 by side, so that every worker of an engine has one (see `engine`).
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from collectors.document import UserError
 from evaluate import engine, estimate, stopping
 from evaluate.backends import compressors
 from evaluate.corpus import Corpus
+from evaluate.journal import digest
 from evaluate.likelihood import first_token, in_parts
 from evaluate.model import Likelihood, ModelEntry
 from evaluate.rates import deviation
@@ -128,7 +128,7 @@ def measure(
     def shards(chosen: list[int], protocol: ScoringProtocol) -> list[Shard]:
         # Cut alike by every engine: a journal serves them all. One stream stays one.
         size = math.inf if protocol.name == "huang2024" else SHARD_CHARACTERS
-        name = _digest(str(protocol), str(chosen))
+        name = digest(str(protocol), str(chosen))[:24]
         return [
             Shard(
                 entry=entry,
@@ -330,7 +330,3 @@ def _sample(
 
 def _nothing(document: str) -> Likelihood:
     return Likelihood(document=document, nll=0.0, n_tokens=0, n_characters=0, n_bytes=0, lossless=True)
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]

@@ -4,6 +4,7 @@ A cell keeps the figures of every document, so that every aggregate and every co
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,12 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from collectors.document import UserError
 from evaluate import cells
 from evaluate.entropy import interval, resampled_means
 from evaluate.membership import Array, Familiarity, saving
-
-# Models that show the whole distribution of the next token.
-BACKENDS = ("transformers",)
 
 # Of the bootstrap over documents.
 SEED, RESAMPLES = 1, 1000
@@ -32,6 +31,7 @@ SCHEMA = pa.schema(
     + [(n, pa.string()) for n in ("special_text", "software", "document", "skipped")]
     + _FIGURES
 )
+_FILLED = {"model", "corpus", "corpus_sha256", "protocol", "document", "skipped"}
 
 Row = Mapping[str, Any]
 
@@ -87,7 +87,17 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: when the file is no such cell.
     """
-    return cells.read(path, SCHEMA, "membership")
+    rows = cells.read(path, SCHEMA, "membership", _FILLED)
+    measured = [row for row in rows if not row["skipped"]]
+    cells.check_measured(path, measured, [name for name, _ in _FIGURES])
+    if not all(map(_is_possible, measured)):
+        raise UserError(f"{path} holds figures that no text has; delete it and run `dvc repro`")
+    return rows
+
+
+def _is_possible(row: Row) -> bool:
+    finite = all(math.isfinite(row[name]) for name, _ in _FIGURES)
+    return finite and row["n_characters"] > 0 and re.fullmatch(r".+/[0-9.e-]+", row["protocol"]) is not None
 
 
 def statistics(rows: Sequence[Row], name: str) -> Array:

@@ -135,6 +135,11 @@ class ModelEntry:
     options: Mapping[str, Any] = field(default_factory=dict)
     price: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its backend shows more than likelihoods: hidden states, distributions, continuations."""
+        return self.backend == "transformers"
+
 
 class LanguageModel(Protocol):
     """A causal language model with its tokenizer."""

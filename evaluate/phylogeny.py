@@ -3,7 +3,6 @@
 The genes are cut from corpora that are newer than the models, so that none was trained on them.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from evaluate.backends import continuations
 from evaluate.backends.transformers_model import TransformersModel
 from evaluate.distances import ESTIMATORS
 from evaluate.genes import Genes
-from evaluate.genome_cells import BACKENDS
 from evaluate.genomes import Genome
-from evaluate.journal import journal
+from evaluate.journal import digest, journal
 from evaluate.model import ModelEntry
 
 # Part of every key: raise it when the same inputs would give other numbers.
@@ -89,11 +87,7 @@ def check(entry: ModelEntry) -> None:
     Raises:
         UserError: with what to use instead.
     """
-    if entry.backend not in BACKENDS:
-        raise UserError(
-            f"model {entry.slug} runs in backend {entry.backend!r}, which continues no text for us; phylogeny needs "
-            f"backend {' or '.join(BACKENDS)}"
-        )
+    backends.check_open(entry, "continues no text for us", "phylogeny")
 
 
 def measure(
@@ -111,15 +105,14 @@ def measure(
         UserError: as `backends.load`, when a gene does not fit the model, or memory is short.
     """
     check(entry)
-    model = backends.load(entry)
-    assert isinstance(model, TransformersModel)  # noqa: S101  which `check` has seen to
+    model = backends.load_open(entry)
     origin = {
         "model": entry.slug,
         "backend": entry.backend,
         "revision": model.revision,
         "genes_sha256": genes.sha256,
         "alleles": str(settings),
-        "vocabulary_sha256": _digest(*continuations.token_names(model)),
+        "vocabulary_sha256": digest(*continuations.token_names(model)),
         "dtype": model.conditions.dtype,
         "quantization": model.conditions.quantization,
         "device": model.conditions.device,
@@ -128,7 +121,7 @@ def measure(
     parts = [genes.contexts[i : i + _AT_A_TIME] for i in range(0, len(genes.contexts), _AT_A_TIME)]
     found: list[Genome] = []
     with (
-        journal(journal_file, _digest(model.revision, str(settings), genes.sha256)) as (done, add),
+        journal(journal_file, digest(model.revision, str(settings), genes.sha256)) as (done, add),
         tqdm(total=len(genes.contexts), desc=f"genome of {entry.slug}", unit=" genes", disable=None) as bar,
     ):
         for i, part in enumerate(parts):
@@ -169,7 +162,3 @@ def _remembered(entry: Any, model: str, n: int) -> Genome | None:
     except (TypeError, ValueError):
         return None
     return genome if len(genome.alleles) == n else None
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

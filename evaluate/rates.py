@@ -161,4 +161,6 @@ def _resampled(seed: int, *columns: tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def _quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.nanquantile(values, (0.025, 0.975)))
+    # Between a finite rate and that of a text which a model calls impossible lies no number.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nanquantile(values, (0.025, 0.975)))

@@ -239,6 +239,19 @@ def fit(
     )
 
 
+def check_bootstrap(seed: object, resamples: object) -> None:
+    """Raise unless a bootstrap can have this seed and so many resamples.
+
+    Raises:
+        UserError: when either is not a whole number from 0 to its bound.
+    """
+    for name, value, bound in (("seed", seed, 2**63 - 1), ("resamples", resamples, MAX_RESAMPLES)):
+        if type(value) is not int or not 0 <= value <= bound:
+            raise UserError(
+                f"{name} {value!r} is no whole number from 0 to {bound}: correct `fit` in params.yaml"
+            )
+
+
 def fit_all(db: duckdb.DuckDBPyConnection, *, seed: int, resamples: int) -> None:
     """Fit both forms to every series of the table `observations`: series, point, used, x, y.
 
@@ -249,10 +262,7 @@ def fit_all(db: duckdb.DuckDBPyConnection, *, seed: int, resamples: int) -> None
     Raises:
         UserError: when seed or resamples is not a whole number from 0 to its bound.
     """
-    for name, value, bound in (("seed", seed, 2**63 - 1), ("resamples", resamples, MAX_RESAMPLES)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= bound:
-            raise UserError(
-                f"{name} {value!r} is no whole number from 0 to {bound}: correct `fit` in params.yaml"
-            )
-        db.execute(f"SET VARIABLE {name} = {value}")
+    check_bootstrap(seed, resamples)
+    db.execute(f"SET VARIABLE seed = {seed}")
+    db.execute(f"SET VARIABLE resamples = {resamples}")
     db.execute(_PREPARE + _FIT + _SPREAD)

@@ -5,7 +5,6 @@ model with the weights it was initialised with reads the same tokens, for Diff-e
 2401.17139).
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +18,7 @@ from evaluate import backends, cells, entropy
 from evaluate.backends import hidden_states
 from evaluate.backends.transformers_model import TransformersModel
 from evaluate.corpus import Corpus
-from evaluate.entropy_cells import BACKENDS
-from evaluate.journal import journal
+from evaluate.journal import digest, journal
 from evaluate.model import ModelEntry, Tokens
 
 # Part of every key: raise it when the same inputs would give other numbers.
@@ -103,11 +101,7 @@ def check(entry: ModelEntry) -> None:
     Raises:
         UserError: with what to use instead.
     """
-    if entry.backend not in BACKENDS:
-        raise UserError(
-            f"model {entry.slug} runs in backend {entry.backend!r}, which shows no hidden states; entropy needs "
-            f"backend {' or '.join(BACKENDS)}"
-        )
+    backends.check_open(entry, "shows no hidden states", "entropy")
 
 
 def load(entry: ModelEntry, settings: Settings, say: Callable[[str], None]) -> Subject:
@@ -123,8 +117,7 @@ def load(entry: ModelEntry, settings: Settings, say: Callable[[str], None]) -> S
             fit into memory together with its twin.
     """
     check(entry)
-    model = backends.load(entry)
-    assert isinstance(model, TransformersModel)  # noqa: S101  which `check` has seen to
+    model = backends.load_open(entry)
     own = settings.within(model.context_length)
     if own != settings:
         say(
@@ -176,21 +169,11 @@ def measure(subject: Subject, corpus: Corpus, *, journals: Path) -> list[dict[st
     model, entry, settings = subject.model, subject.entry, subject.settings
     documents = corpus.documents()
     origin = {
-        "model": entry.slug,
-        "backend": entry.backend,
-        "revision": model.revision,
-        "corpus": corpus.name,
-        "content": corpus.content,
-        "corpus_sha256": corpus.sha256,
-        "protocol": settings.protocol,
-        "prefix": str(model.prefix),
+        **cells.origin(entry, model, corpus, settings.protocol),
         "seed": None if subject.twin is None else settings.seed,
         "initializer_range": entry.initializer_range,
-        "context_length": model.context_length,
-        **asdict(model.conditions),
         "n_parameters": hidden_states.n_parameters(model),
         "n_layers": subject.last,
-        "software": model.software,
     }
     passes = [("trained", model.decoder, subject.layers)]
     if subject.twin is not None:
@@ -205,7 +188,7 @@ def measure(subject: Subject, corpus: Corpus, *, journals: Path) -> list[dict[st
                 [text for _, text in documents],
                 layers,
                 journal_file=journals / f"{name}.jsonl",
-                journal_key=_digest(
+                journal_key=digest(
                     model.revision, str(settings), str(entry.initializer_range), corpus.sha256
                 ),
                 label=f"{entry.slug}{', untrained,' if name == 'untrained' else ''} on {corpus.name}",
@@ -237,12 +220,6 @@ def _inner_refusal(model: TransformersModel, layers: Sequence[int]) -> str:
     return ""
 
 
-def _tokens(model: TransformersModel, text: str, most: int) -> Tokens:
-    (ids,) = model.encode([text])
-    prefix = [] if model.prefix.token is None else [model.prefix.token]
-    return np.array([*prefix, *ids[:most]], dtype=np.int64)[:most]
-
-
 def _measured(
     subject: Subject,
     decoder: Any,
@@ -259,7 +236,7 @@ def _measured(
         with tqdm(total=len(texts), initial=len(known), desc=label, unit=" documents", disable=None) as bar:
             for i, text in enumerate(texts):
                 if i not in known:
-                    tokens = _tokens(subject.model, text, subject.settings.tokens)
+                    tokens = subject.model.beginning(text, subject.settings.tokens)
                     done[i] = _document(decoder, tokens, layers, subject.settings, label)
                     add(i, done[i])
                     bar.update()
@@ -304,7 +281,3 @@ def _row(layer: int, n_tokens: int, states: Any, label: str) -> dict[str, Any]:
         for name, value in asdict(figures).items()
     }
     return {"layer": layer, "skipped": "", **rounded}
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -5,6 +5,7 @@ corpora of both, which are needed only where their digests differ.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,8 @@ class ScoreChange:
 
     Attributes:
         impact: the rates and the parts of their difference; None where `refused` says why.
-        changed: what the cells say of themselves that differs: `corpus_sha256`, `revision`, `software`, …
+        protocol: as the cells have it; `full/…` where one of them has `sink/…`, which is `full` read faster.
+        changed: what the cells say of themselves that differs: `corpus_sha256`, `protocol`, `revision`, …
         refused: why there is nothing to compare; else empty.
     """
 
@@ -61,13 +63,26 @@ def changes(before: Revision, after: Revision) -> Iterator[ScoreChange]:
     with tqdm(cells, unit="cell", desc="cells", disable=None, leave=False) as bar:
         for model, corpus in bar:
             old, new = (_parts(revision, model, corpus) for revision in (before, after))
-            for protocol in sorted({*old, *new}):
+            for protocol, pair in sorted(_paired(old, new).items()):
                 yield ScoreChange(
-                    model=model,
-                    corpus=corpus,
-                    protocol=protocol,
-                    **_compared(before, after, corpus, old.get(protocol), new.get(protocol)),
+                    model=model, corpus=corpus, protocol=protocol, **_compared(before, after, corpus, *pair)
                 )
+
+
+def _paired(
+    old: Mapping[str, pa.Table], new: Mapping[str, pa.Table]
+) -> dict[str, tuple[pa.Table | None, pa.Table | None]]:
+    """Return the parts of two cells by protocol; where one has `sink` alone and the other `full`, they are a pair."""
+    pairs = {protocol: (old.get(protocol), new.get(protocol)) for protocol in {*old, *new}}
+    for sink in [protocol for protocol in pairs if protocol.startswith("sink/")]:
+        full = re.sub("^sink/", "full/", sink)
+        if full in pairs and {(sink in old, full in old), (sink in new, full in new)} == {
+            (True, False),
+            (False, True),
+        }:
+            del pairs[sink]
+            pairs[full] = (old.get(full, old.get(sink)), new.get(full, new.get(sink)))
+    return pairs
 
 
 def _compared(

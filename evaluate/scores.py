@@ -38,6 +38,7 @@ _CELL = pa.schema(
     + [(n, pa.float64()) for n in ("nll", "exact_nll", "repair_nll")]
     + [("lossless", pa.bool_()), ("software", pa.string())]
 )
+_FILLED = {"model", "corpus", "corpus_sha256", "protocol", "document", "n_characters", "n_bytes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +314,10 @@ def write_records(path: Path, kind: type[T], records: Iterable[T]) -> None:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    return cells.read(path, _CELL, "score")
+    rows = cells.read(path, _CELL, "score", _FILLED)
+    paid_for = (row for row in rows if row["nll"] is not None)
+    cells.check_measured(path, paid_for, ("n_unscored", "repair_nll", "lossless"))
+    return rows
 
 
 def _likelihood(row: Mapping[str, Any]) -> Likelihood:

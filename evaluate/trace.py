@@ -199,6 +199,16 @@ def _names(tables: Tables, found: Found) -> list[_Name]:
         case "differences.csv":
             pair = (row["model"], row["protocol"]), (row["other"], row["other_protocol"])
             return [("scores", model, row["corpus"], protocol) for model, protocol in pair]
+        case "trend.csv":
+            return sorted(
+                {
+                    ("scores", score["model"], score["corpus"], score["protocol"])
+                    for score in tables.rows("scores.csv")
+                    if score["model"] == row["model"]
+                    and score["corpus"] in row["corpora"].split()
+                    and _full(score["protocol"]) == row["protocol"]
+                }
+            )
         case "fits.csv" if row["dataset"] == "measured":
             models = _used(tables, "points.csv", ("dataset", "study", "x", "y"), row)
             return sorted(_labelled(tables, f"bits_per_character on {row['x']}", models))
@@ -222,9 +232,13 @@ def _labelled(tables: Tables, label: str, models: set[str]) -> Iterator[_Name]:
     """Yield cells of models behind the label of an axis: `METRIC on CORPUS`, or with ` (PROTOCOL)` behind it."""
     for row in tables.rows("scores.csv"):
         plain = f"{row['metric']} on {row['corpus']}"
-        cut = re.sub("^sink/", "full/", row["protocol"])
-        if row["model"] in models and label in (plain, f"{plain} ({cut})"):
+        if row["model"] in models and label in (plain, f"{plain} ({_full(row['protocol'])})"):
             yield _kind(row["protocol"]), row["model"], row["corpus"], row["protocol"]
+
+
+def _full(protocol: str) -> str:
+    """Return what a protocol stands under in tables: sink is full read faster."""
+    return re.sub("^sink/", "full/", protocol)
 
 
 def _kind(protocol: str) -> str:

@@ -3,7 +3,8 @@
 Documents that a model has scored are joined with their dates in the corpora, and pooled by month over all
 corpora of one kind of content (after Li et al. 2024, arXiv 2402.00861). A rise behind a model's cutoff says
 that it knew what came before; but months hold different documents, and the text itself may have become
-harder: compressors were never trained, and their rows tell how much of a rise is the text's.
+harder: compressors were never trained, but for brotli, whose dictionary was made of web text, and their rows
+tell how much of a rise is the text's.
 """
 
 import json
@@ -68,7 +69,8 @@ class MonthlyRate:
         cutoff: as in `scores.Score`, like `cutoff_evidence`.
         cutoff_source: address of the evidence.
         cutoff_until: first day after the cutoff, ISO; empty where it is unknown.
-        freshness: whether the whole month lies behind the cutoff: as in `scores.Score`.
+        freshness: whether the whole month lies behind the cutoff, or what the corpora's windows hold of it: as in
+            `scores.Score`.
     """
 
     model: str
@@ -126,7 +128,7 @@ def trend(entry: ModelEntry, parts: Iterable[Part]) -> list[MonthlyRate]:
         UserError: when a document that was scored is not in its corpus.
     """
     pooled: dict[tuple[str, str, str], list[Likelihood]] = {}
-    corpora: dict[tuple[str, str, str], dict[str, None]] = {}
+    corpora: dict[tuple[str, str, str], dict[str, str]] = {}
     for part in parts:
         if _STREAMS.fullmatch(part.protocol):
             continue
@@ -139,9 +141,9 @@ def trend(entry: ModelEntry, parts: Iterable[Part]) -> list[MonthlyRate]:
                 )
             key = part.corpus.content, part.corpus.months[row.document], protocol
             pooled.setdefault(key, []).append(row)
-            corpora.setdefault(key, {})[part.corpus.name] = None
+            corpora.setdefault(key, {})[part.corpus.name] = part.corpus.since
     return [
-        _row(entry, key, likelihoods, list(corpora[key]))
+        _row(entry, key, likelihoods, corpora[key])
         for key, likelihoods in sorted(pooled.items())
         if any(row.n_characters for row in likelihoods)
     ]
@@ -154,7 +156,10 @@ def write(path: Path, rows: Iterable[MonthlyRate]) -> None:
 
 
 def _row(
-    entry: ModelEntry, key: tuple[str, str, str], likelihoods: Sequence[Likelihood], corpora: Sequence[str]
+    entry: ModelEntry,
+    key: tuple[str, str, str],
+    likelihoods: Sequence[Likelihood],
+    corpora: Mapping[str, str],
 ) -> MonthlyRate:
     content, month, protocol = key
     low, high = interval(likelihoods, "character") or (None, None)
@@ -176,5 +181,5 @@ def _row(
         cutoff_evidence=entry.cutoff.evidence if trained else "",
         cutoff_source=entry.cutoff.source,
         cutoff_until=end.isoformat() if end else "",
-        freshness=entry.cutoff.freshness(f"{month}-01") if trained else "",
+        freshness=entry.cutoff.freshness(max(f"{month}-01", min(corpora.values()))) if trained else "",
     )

@@ -6,12 +6,19 @@ about the same length. Its p-value comes from permuting which corpus a document 
 of length: exact whatever the statistic's distribution, given that the two corpora are alike but for training.
 
 They seldom are: corpora of different months are told apart without any model (Das, Zhang and Tramèr 2024,
-arXiv 2406.16201). A reference that was trained on neither is therefore taken off, document by document, and what
-it sees on its own is reported beside the verdict.
+arXiv 2406.16201). What a reference that was trained on neither explains is therefore taken off, document by
+document, and what it sees on its own is reported beside the verdict.
+
+How much a reference explains is a slope, for it may be on another scale. Least squares within the corpora find
+too flat a one where the reference is itself noisy; the ratio of standard deviations within the corpora corrects
+for a reference as noisy as the statistic (reduced major axis). Text is flagged under both alone. That the slope
+is estimated widens the permutations as it widens the difference of an analysis of covariance.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +29,22 @@ from evaluate.membership import Array
 # False alarms among corpora that were not trained on.
 LEVEL = 0.01
 
-PERMUTATIONS, RESAMPLES = 9999, 1000
+PERMUTATIONS = 9999
 
 # Five strata remove more than nine tenths of what a confounder does (Cochran 1968, Biometrics 24:295-313);
-# fewer where one would hold fewer documents than this.
-STRATA, LEAST = 5, 8
+# fewer where one would hold fewer documents than this, or too few of either corpus for a variance.
+STRATA, LEAST, LEAST_OF_EACH = 5, 8, 5
 
 # Values permuted at once, 8 MB of them.
 _CHUNK = 1 << 20
 
+# Of adjusted statistics, in standard deviations: what differs by less is a tie.
+_DECIMALS = 9
+
 _ALIKE = "the two corpora differ in nothing but training: same kind of text, same pipeline"
 _REFERENCE = (
     "the reference was trained on neither corpus, or on both alike",
-    "whatever else sets the corpora apart moves model and reference by as much",
+    "whatever else sets the corpora apart moves model and reference in the same proportion as it does within them",
 )
 _DOCUMENTS = (
     "documents are independent: those of one author or project count as several witnesses where they are one",
@@ -68,9 +78,11 @@ class Verdict:
         p_value: of so high an AUC, or a higher one, if training made no difference; one-sided.
         auc: chance that a document of the corpus has a higher statistic than one of the other corpus in the
             same stratum of length, ties counted half; 0.5 where training made no difference.
-        low: lower end of its 95 % bootstrap interval over documents.
+        low: lower end of its 95 % interval over documents (DeLong et al. 1988, Biometrics 44:837-845, by logit).
         high: upper end.
-        reference_auc: of the reference alone; None without one. Far from 0.5 the corpora are not alike.
+        reference_auc: of the reference alone; None without one.
+        alike: whether the interval of `reference_auc` holds 0.5; None without a reference. Where it does not, the
+            corpora differ in more than training.
         n_documents: documents of the corpus that were compared.
         n_against: documents of the other.
         n_strata: of length, with documents of both.
@@ -85,6 +97,7 @@ class Verdict:
     low: float
     high: float
     reference_auc: float | None
+    alike: bool | None
     n_documents: int
     n_against: int
     n_strata: int
@@ -109,13 +122,12 @@ def judge(
 ) -> Verdict:
     """Return whether a corpus is more familiar to a model than another.
 
-    With a reference, what is compared is the difference of differences: every document's statistic less
-    that of the reference.
+    With a reference, what is compared is what it leaves unexplained of every document's statistic.
 
     Args:
         corpus: documents in question.
         against: documents of a matched corpus.
-        seed: of permutations and bootstrap.
+        seed: of the permutations.
         level: false alarms that are accepted.
         permutations: how many; no p-value is below 1 / (permutations + 1).
 
@@ -126,25 +138,30 @@ def judge(
     if (corpus.reference is None) != (against.reference is None):
         raise ValueError("both samples need a reference, or neither")
     kept = [_measured(sample) for sample in (corpus, against)]
-    rows = [_compared(sample) for sample in kept]
     places = _places([sample.lengths for sample in kept])
-    strata = _strata(rows, places)
-    _check_enough(strata, level)
-    random = np.random.default_rng(seed)
-    found = _auc(strata)
-    p_value = _p_value(strata, random, permutations)
-    low, high = _interval(strata, random)
+    alone = [sample.reference for sample in kept if sample.reference is not None]
+    _check_enough(_strata([sample.statistics for sample in kept], places), level)
+    p_value, strata, widened = max(
+        (
+            (_p_value(strata, np.random.default_rng(seed), permutations, widened), strata, widened)
+            for strata, widened in _adjusted(kept, places)
+        ),
+        key=lambda found: found[0],
+    )
+    low, high = _interval(strata, widened)
+    apart = _strata(alone, places) if alone else []
+    ends = _interval(apart, 1.0) if alone else (0.0, 1.0)
     n_documents = sum(len(stratum.own) for stratum in strata)
     n_against = sum(len(stratum.against) for stratum in strata)
-    alone = [sample.reference for sample in kept if sample.reference is not None]
     return Verdict(
         contaminated=p_value <= level,
         level=level,
         p_value=p_value,
-        auc=found,
+        auc=_auc(strata),
         low=low,
         high=high,
-        reference_auc=_auc(_strata(alone, places)) if alone else None,
+        reference_auc=_auc(apart) if alone else None,
+        alike=ends[0] <= 0.5 <= ends[1] if alone else None,
         n_documents=n_documents,
         n_against=n_against,
         n_strata=len(strata),
@@ -164,8 +181,40 @@ def _measured(sample: Sample) -> Sample:
     )
 
 
-def _compared(sample: Sample) -> Array:
-    return sample.statistics if sample.reference is None else sample.statistics - sample.reference
+def _adjusted(
+    samples: Sequence[Sample], places: list[NDArray[np.int64]]
+) -> Iterator[tuple[list[_Stratum], float]]:
+    """Yield the strata of what is compared, for each slope on the reference, and the factor of its spread."""
+    rows = [sample.statistics for sample in samples]
+    references = [sample.reference for sample in samples if sample.reference is not None]
+    if not references:
+        yield _strata(rows, places), 1.0
+        return
+    kept = np.isin(np.concatenate(places), np.intersect1d(places[0], places[1]))
+    groups = np.repeat([0.0, 1.0], [len(row) for row in rows])[kept]
+    strata = np.concatenate(places)[kept]
+    y, x = (np.concatenate(parts)[kept] for parts in (rows, references))
+    cells = 2 * strata + groups.astype(np.int64)
+    within_y, within_x = _centred(y, cells), _centred(x, cells)
+    spread_x, spread_y = np.linalg.norm(within_x), np.linalg.norm(within_y)
+    slope = float(within_x @ within_y / spread_x**2) if spread_x > 0 else 0.0
+    slopes = (slope, float(spread_y / spread_x)) if slope > 0 else (0.0,)
+    apart, between = _centred(groups, strata), _centred(x, strata)
+    # As the variance of the group's coefficient grows with what the reference tells of the group.
+    told = (apart @ between) ** 2 / ((apart @ apart) * (between @ between)) if spread_x > 0 else 0.0
+    unit = float(spread_y) / math.sqrt(len(y)) or 1.0
+    for one in slopes:
+        left = [
+            np.round((row - one * reference) / unit, _DECIMALS)
+            for row, reference in zip(rows, references, strict=True)
+        ]
+        yield _strata(left, places), 1 / math.sqrt(max(1 - told, 1e-9))
+
+
+def _centred(values: Array, groups: NDArray[np.int64]) -> Array:
+    """Return values less the mean of their group."""
+    inverse = np.unique(groups, return_inverse=True)[1]
+    return np.asarray(values - (np.bincount(inverse, values) / np.bincount(inverse))[inverse])
 
 
 def _places(lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
@@ -176,7 +225,22 @@ def _places(lengths: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
         return lengths
     # The greatest length of each stratum but the last: equal lengths are never parted.
     edges = np.unique(np.quantile(pooled, np.arange(1, n) / n, method="inverted_cdf"))
-    return [np.searchsorted(edges, own, side="left") for own in lengths]
+    return _merged([np.searchsorted(edges, own, side="left") for own in lengths])
+
+
+def _merged(places: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """Join strata that hold too few documents of either corpus, but some of both, with a neighbour."""
+    shared = np.intersect1d(places[0], places[1])
+    own, against = (np.array([(place == i).sum() for i in shared], dtype=np.int64) for place in places)
+    labels, begin = np.arange(len(shared)), 0
+    for i in range(len(shared)):
+        labels[begin : i + 1] = begin
+        if min(own[begin : i + 1].sum(), against[begin : i + 1].sum()) >= LEAST_OF_EACH:
+            begin = i + 1
+    if 0 < begin < len(shared):  # the last ones are too few by themselves
+        labels[begin:] = labels[begin - 1]
+    joined = dict(zip(shared.tolist(), shared[labels].tolist(), strict=True))
+    return [np.array([joined.get(i, i) for i in place.tolist()], dtype=np.int64) for place in places]
 
 
 def _strata(rows: list[Array], places: list[NDArray[np.int64]]) -> list[_Stratum]:
@@ -189,8 +253,8 @@ def _strata(rows: list[Array], places: list[NDArray[np.int64]]) -> list[_Stratum
 
 def _check_enough(strata: list[_Stratum], level: float) -> None:
     arrangements = math.prod(math.comb(len(s.own) + len(s.against), len(s.own)) for s in strata)
-    if arrangements < 1 / level:
-        own, against = sum(len(s.own) for s in strata), sum(len(s.against) for s in strata)
+    own, against = sum(len(s.own) for s in strata), sum(len(s.against) for s in strata)
+    if arrangements < 1 / level or min(own, against) < LEAST_OF_EACH:
         raise UserError(
             f"{own} documents against {against} of about the same length are too few for a verdict at the "
             f"{level:.0%} level; add documents to either corpus"
@@ -203,30 +267,23 @@ def _auc(strata: list[_Stratum]) -> float:
 
 def _wins(strata: list[_Stratum]) -> float:
     """Return how many pairs the corpus in question wins, ties counted half."""
-    return sum(
-        float(_weighted_wins(s, np.ones((1, len(s.own))), np.ones((1, len(s.against))))[0]) for s in strata
-    )
+    return sum(float(_won(s.own, s.against).sum()) for s in strata)
 
 
-def _weighted_wins(stratum: _Stratum, own: Array, against: Array) -> Array:
-    """Return the same of several resamples at once, shape [resamples].
+def _won(own: NDArray[np.int64], against: NDArray[np.int64]) -> Array:
+    """Return how many of `against` each document of `own` is above, ties counted half."""
+    ordered = np.sort(against)
+    below, up_to = (np.searchsorted(ordered, own, side=side) for side in ("left", "right"))
+    return np.asarray((below + up_to) / 2)
 
-    Args:
-        stratum: of documents.
-        own: how often each document of the corpus in question was drawn, shape [resamples, documents].
-        against: how often each of the other was, likewise.
+
+def _p_value(strata: list[_Stratum], random: np.random.Generator, permutations: int, widened: float) -> float:
+    """Return the share of permutations, the one observed among them, that win as many pairs or more.
+
+    Their distance from half of all pairs is multiplied by `widened`.
     """
-    order = np.argsort(stratum.against)
-    lower = np.pad(np.cumsum(against[:, order], axis=1), ((0, 0), (1, 0)))
-    below, up_to = (
-        np.searchsorted(stratum.against[order], stratum.own, side=side) for side in ("left", "right")
-    )
-    return np.asarray((own * (lower[:, below] + lower[:, up_to])).sum(axis=1) / 2)
-
-
-def _p_value(strata: list[_Stratum], random: np.random.Generator, permutations: int) -> float:
-    """Return the share of permutations, the one observed among them, that win as many pairs or more."""
-    observed = _wins(strata)
+    half = sum(s.pairs for s in strata) / 2
+    observed = _wins(strata) - half
     totals = np.zeros(permutations)
     for stratum in strata:
         n = len(stratum.own)
@@ -237,7 +294,7 @@ def _p_value(strata: list[_Stratum], random: np.random.Generator, permutations: 
             drawn = random.permuted(np.tile(ranks, (end - begin, 1)), axis=1)
             totals[begin:end] += drawn[:, :n].sum(axis=1) - n * (n + 1) / 2
     # Sums of halves are exact.
-    return (1 + int((totals >= observed).sum())) / (1 + permutations)
+    return (1 + int(((totals - half) * widened >= observed).sum())) / (1 + permutations)
 
 
 def _midranks(values: NDArray[np.int64]) -> Array:
@@ -246,17 +303,19 @@ def _midranks(values: NDArray[np.int64]) -> Array:
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
 
 
-def _interval(strata: list[_Stratum], random: np.random.Generator) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the AUC, documents of each corpus and stratum resampled."""
-    wins = np.zeros(RESAMPLES)
-    for stratum in strata:
-        sizes = len(stratum.own), len(stratum.against)
-        step = max(1, _CHUNK // sum(sizes))
-        for begin in range(0, RESAMPLES, step):
-            end = min(begin + step, RESAMPLES)
-            own, against = (
-                random.multinomial(n, np.full(n, 1 / n), size=end - begin).astype(np.float64) for n in sizes
-            )
-            wins[begin:end] += _weighted_wins(stratum, own, against)
-    low, high = np.quantile(wins / sum(s.pairs for s in strata), (0.025, 0.975))
-    return float(low), float(high)
+def _interval(strata: list[_Stratum], widened: float) -> tuple[float, float]:
+    """Return the 95 % interval of the AUC, its standard error multiplied by `widened`."""
+    pairs, auc = sum(s.pairs for s in strata), _auc(strata)
+    variance = sum(
+        len(theirs) ** 2 * len(ours) * float(np.var(_won(ours, theirs) / len(theirs), ddof=1))
+        for s in strata
+        for ours, theirs in ((s.own, s.against), (s.against, s.own))
+    )
+    if not 0 < auc < 1 or not variance:
+        # As many documents as the smaller corpus has won all; their common chance may yet be this.
+        least = 0.025 ** (1 / min(sum(len(s.own) for s in strata), sum(len(s.against) for s in strata)))
+        return (least, 1.0) if auc == 1 else (0.0, 1 - least) if auc == 0 else (auc, auc)
+    error = widened * math.sqrt(variance) / pairs
+    centre, reach = math.log(auc / (1 - auc)), NormalDist().inv_cdf(0.975) * error / (auc * (1 - auc))
+    low, high = (1 / (1 + math.exp(-(centre + sign * reach))) for sign in (-1, 1))
+    return low, high

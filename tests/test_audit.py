@@ -574,7 +574,12 @@ def test_a_lie_that_was_committed_is_found(copied: Path, capsys: pytest.CaptureF
         ("corpora/prose-2026-09/corpus.json", documents._FACTS),
         *(
             (f"results/{kind}/{model}/prose-2026-09.parquet", results._MEASURED)
-            for kind, model in (("scores", "gzip"), ("scores", "tiny"), ("entropy", "tiny"))
+            for kind, model in (
+                ("scores", "gzip"),
+                ("scores", "tiny"),
+                ("entropy", "tiny"),
+                ("membership", "tiny"),
+            )
         ),
         ("results/scores.csv", results._TABLE),
     }

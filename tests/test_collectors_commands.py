@@ -153,7 +153,7 @@ def test_a_source_that_repeats_itself_is_refused(
         ({"first": None}, "must be a mapping with source, content, since and until"),
         (
             {"first": {**SNAPSHOT, "source": "web"}},
-            "source 'web' is unknown; choose one of arxiv, github, news, packages",
+            "source 'web' is unknown; choose one of arxiv, github, hub, imported, news, packages",
         ),
         ({"first": {k: v for k, v in SNAPSHOT.items() if k != "content"}}, "lacks 'content'; add it"),
         ({"first": {**SNAPSHOT, "since": "September"}}, "has a bad date"),

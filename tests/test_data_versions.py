@@ -41,7 +41,7 @@ STAGES: dict[str, Any] = {
         "deps": [CODE, "results/scores"],
         "outs": [
             f"results/{name}.csv"
-            for name in ("scores", "entropy", "differences", "fits", "points", "scaling", "law")
+            for name in ("scores", "entropy", "differences", "fits", "points", "scaling", "law", "trend")
         ],
     },
 }
@@ -204,6 +204,16 @@ def test_a_difference_leads_to_both_cells(project: list[str], traced: Traced) ->
     (figure,) = traced(f"differences.csv:corpus={CORPUS}")
     assert {cell["model"] for cell in figure["cells"]} == {"gzip", "ppmd"}
     assert {cell["protocol"] for cell in figure["cells"]} == {"document"}
+
+
+@pytest.mark.slow
+def test_a_month_leads_to_the_cell_of_each_of_its_corpora(project: list[str], traced: Traced) -> None:
+    """A rate of one month is over the documents of both."""
+    del project
+    for figure in traced("trend.csv:model=gzip,protocol=document"):
+        row = Tables(Path("results")).rows("trend.csv")[figure["line"] - 2]
+        assert [cell["corpus"] for cell in figure["cells"]] == sorted(row["corpora"].split())
+        assert {(cell["model"], cell["protocol"]) for cell in figure["cells"]} == {("gzip", "document")}
 
 
 @pytest.mark.slow

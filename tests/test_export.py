@@ -28,9 +28,9 @@ from test_refresh import essay, paper, variables
 
 from collectors import collect
 from collectors.croissant import CONTEXT
-from collectors.document import read_documents, sha256_of
+from collectors.document import UserError, read_documents, sha256_of
 from collectors.export import export
-from collectors.recipe import Recipe, Wanted, compare
+from collectors.recipe import Recipe, Wanted, compare, portable
 from samples import InstantClock, make_document
 from world import World
 
@@ -183,13 +183,19 @@ def test_texts_that_may_not_be_passed_on_stay(capsys: pytest.CaptureFixture[str]
 def test_others_rebuild_what_may_not_be_passed_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, world: World
 ) -> None:
-    """From the source itself, to identical texts, without the network switch of the pipeline."""
+    """From the source itself, to identical texts, once a person lets a stranger's recipe go to the web."""
     build(capsys, "papers-2026-10")
     run(capsys, "export", "papers-2026-10", "-o", "out")
     expected = {d.id: d.text for d in read_documents(Path("corpora/papers-2026-10/documents.parquet"))}
     shutil.rmtree("corpora")
     monkeypatch.delenv("FRESHBITS_NETWORK")
     world.asked.clear()
+    status, _, err = run(capsys, "rebuild", "out", "-o", "mine", "--workers", "1")
+    assert (status, world.asked) == (2, [])
+    assert "from source arxiv, that is from arxiv.org, export.arxiv.org, oaipmh.arxiv.org; set FRESHB" in err
+    assert err.count("\n") == 1
+    assert not Path("mine").exists()
+    monkeypatch.setenv("FRESHBITS_NETWORK", "1")
     status, out, err = run(capsys, "rebuild", "out", "-o", "mine", "--workers", "1")
     assert (status, err) == (0, "")
     assert out.startswith("papers-2026-10: 3 of 3 texts are the same, to the byte")
@@ -338,6 +344,106 @@ def test_the_recipe_names_the_commit(capsys: pytest.CaptureFixture[str]) -> None
     run(capsys, "export", "moss-2026-09", "-o", "two")
     assert json.loads(Path("two/recipe.json").read_text())["modified"] is True
     assert f"commit `{head}` with changes that are not committed" in Path("two/README.md").read_text()
+
+
+IMPORTED = {"source": "imported", "content": "code", **WINDOW, "published": "2026-09", "license": "MIT"}
+
+
+@pytest.fixture
+def shelf(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A corpus of a folder, named by its whole path, that lies in another one."""
+    folder = workspace / "private" / "shelf"
+    folder.mkdir(parents=True)
+    rows = [{"text": (GROW * n).decode()} for n in (1, 2)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    params(workspace, {"shelf-2026-09": {**IMPORTED, "path": str(folder)}})
+    build(capsys, "shelf-2026-09")
+    return folder
+
+
+def test_a_folder_is_exported_by_its_name_and_rebuilt_from_ones_own_copy(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing says where it was; whoever rebuilds says where theirs is, and has the same file."""
+    assert run(capsys, "export", "shelf-2026-09", "-o", "out")[0] == 0
+    assert json.loads(Path("out/recipe.json").read_text())["entry"]["path"] == "shelf"
+    assert not any(b"private" in path.read_bytes() for path in Path("out").iterdir())
+    other = shutil.copytree(shelf, shelf.parent / "copy" / "shelf")
+    shutil.rmtree(shelf)
+    status, out, err = run(capsys, "rebuild", "out", "--path", str(other), "--workers", "1")
+    assert (status, err) == (0, "")
+    assert "texts are the same, to the byte; documents.parquet is the same file" in out
+    other.rename(other.with_name("another"))
+    status, _, err = run(capsys, "rebuild", "out", "--path", str(other.with_name("another")), "-o", "b")
+    assert status == 2
+    assert "another must have the name 'shelf'" in err
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://moss:secret@pond.example/feed", "pond.example/feed"),
+        ("https://pond.example/feed?key=secret", "pond.example/feed"),
+    ],
+)
+def test_addresses_with_secrets_are_not_exported(address: str, shown: str) -> None:
+    """The address is named, the secret is not; the same address without it may leave."""
+    entry = {"source": "news", "sites": [{"host": "pond.example", "feeds": [address]}]}
+    with pytest.raises(UserError, match=f"asks {shown} with a user or a query") as refused:
+        portable("town", entry)
+    assert "secret@" not in str(refused.value)
+    assert "key=" not in str(refused.value)
+    plain = {"source": "news", "sites": [{"host": "pond.example", "feeds": [f"https://{shown}"]}]}
+    assert portable("town", plain) == plain
+
+
+def test_repositories_on_this_machine_are_exported_by_name() -> None:
+    """Addresses stay as they are."""
+    named = {
+        "source": "github",
+        "repositories": ["/home/moss/private/tools", "https://github.com/town/first"],
+    }
+    assert portable("code", named)["repositories"] == ["tools", "https://github.com/town/first"]
+
+
+@pytest.mark.usefixtures("moss")
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"source": "imported", "path": "{private}"}, "is of a data set in folder 'private' elsewhere; give your"),
+        ({"source": "github", "repositories": ["{private}"]}, "would read '{private}' from this machine"),
+        ({"source": "github", "repositories": ["private"]}, "would read 'private' from this machine"),
+        ({"source": "github", "repositories": ["https://h/../p"]}, "would read 'https://h/../p' from this"),
+        ({"source": "github", "repositories": ["~/private"]}, "would read '~/private' from this machine"),
+        ({"source": "news", "sites": [{"host": "h", "feeds": ["file:///p"]}]}, "would read 'file:///p' from"),
+        ({"source": "hub", "dataset": "a/b"}, "from source hub, that is from huggingface.co; set FRESHBITS_NET"),
+        (
+            {"source": "news", "sites": [{"host": "pond.example", "feeds": ["https://feeds.example/a"]}]},
+            "that is from feeds.example, pond.example; set",
+        ),
+        ({"source": "packages", "collector": "moss/1"}, "was made by 'moss/1', and asks source 'packages', which"),
+    ],
+)  # fmt: skip
+def test_a_strangers_recipe_reads_nothing_of_this_machine_and_asks_nobody(
+    workspace: Path, capsys: pytest.CaptureFixture[str], entry: dict[str, Any], message: str
+) -> None:
+    """Unless a person says so: one line with what it wanted, and nothing collected."""
+    private = workspace / "private"
+    private.mkdir()
+    (private / "diary.jsonl").write_text('{"text": "mine"}\n')
+    run(capsys, "export", "moss-2026-09", "-o", "out")
+    wanted = json.loads(json.dumps(entry).replace("{private}", str(private)))
+    said = json.loads(Path("out/recipe.json").read_text())
+    said["collector"] = wanted.pop("collector", f"{wanted['source']}/1")
+    said["entry"] = {"content": "code", **WINDOW, "published": "2026-09", **wanted}
+    if wanted["source"] != "imported":
+        del said["entry"]["published"]
+    Path("out/recipe.json").write_text(json.dumps(said))
+    status, _, err = run(capsys, "rebuild", "out", "--workers", "1")
+    assert status == 2
+    assert message.replace("{private}", str(private)) in err
+    assert err.count("\n") == 1
+    assert not Path("rebuilt").exists()
 
 
 def _occupied() -> None:

@@ -100,6 +100,19 @@ def test_a_planted_change_is_told_from_chance() -> None:
     assert not pearson.beyond_chance
 
 
+@pytest.mark.parametrize("seed", range(15))
+def test_models_that_did_not_change_differ_by_nothing(seed: int) -> None:
+    """Three models came far above the line: resamples without them are the same fit to the last digit."""
+    before = line(12, seed=seed)
+    for found in compared(before, {**before, **{f"n{i}": (1.2, 1.0 + i / 10) for i in range(3)}}):
+        for shift in (found.pearson, found.slope):
+            assert shift
+            assert 0 in (shift.difference_low, shift.difference_high) or (
+                shift.difference_low < 0 < shift.difference_high
+            )
+            assert not shift.beyond_chance
+
+
 def test_a_difference_is_surer_than_the_correlations() -> None:
     """What makes a correlation unsure, which models there are, is the same in both versions."""
     before = line(20, noise=0.1)

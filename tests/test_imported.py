@@ -272,6 +272,39 @@ def test_patterns_with_many_stars_end(tmp_path: Path) -> None:
         layout.chosen([f"{'a/' * 20}{'a' * 200}b.jsonl"], card, config="", split="", where="set")
 
 
+def test_a_pattern_of_many_folders_ends() -> None:
+    """In no time, too: a way through 25 times any folders, then `a`, is not looked for step by step."""
+    card = f"---\nconfigs: [{{config_name: a, data_files: '{'**/a/' * 25}b.jsonl'}}]\n---\n"
+    deep = f"{'a/' * 60}c.jsonl"
+    with pytest.raises(UserError, match="no file to read"):
+        layout.chosen([deep], card, config="", split="", where="set")
+    found = layout.chosen([deep, f"{'a/' * 60}b.jsonl"], card, config="", split="", where="set")
+    assert found == [f"{'a/' * 60}b.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "README.md"])
+def test_a_link_out_of_the_folder_is_refused(workspace: Path, name: str) -> None:
+    """By name: what a stranger packed cannot lead to other files; a link within the folder can stay."""
+    write(workspace, {"diary": b'{"content": "mine"}\n', "shelf/real": b'{"content": "a"}\n'})
+    (workspace / "shelf" / "rows.jsonl").symlink_to("real")
+    _, found = taken(workspace / "one", asked())
+    assert [d.text for d in found] == ["a"]
+    (workspace / "shelf" / name).unlink(missing_ok=True)
+    (workspace / "shelf" / name).symlink_to(workspace / "diary")
+    with pytest.raises(UserError, match=f"'{name}' in shelf is a link out of that folder"):
+        taken(workspace / "two", asked())
+
+
+def test_names_that_are_no_text_are_one_line_or_shown(workspace: Path) -> None:
+    """A file's name is part of ids and is refused; half a surrogate in a column's name shows as one that is lost."""
+    write(workspace / "shelf", {"a.jsonl": b'{"content": "a", "b\\ud800": "x"}\n'})
+    _, (found,) = taken(workspace / "one", asked())
+    assert found.metadata == {"b?": "x"}
+    (workspace / "shelf" / "a.jsonl").rename(workspace / "shelf" / "\udcff.jsonl")
+    with pytest.raises(UserError, match=r"the name of file 'shelf/\\udcff.jsonl' is not in UTF-8; rename it"):
+        taken(workspace / "two", asked())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from collectors.build import write_corpus
 from collectors.document import UserError
 from evaluate import familiarity, membership_cells
 from evaluate.__main__ import main
-from evaluate.corpus import Corpus, built_corpus
+from evaluate.commands import chosen, membership
+from evaluate.corpus import Corpus, built_corpus, text_file
 from evaluate.membership import Familiarity, Settings, mean_of_lowest, saving, standardised
 from evaluate.model import ModelEntry
 from samples import REQUEST, make_document
@@ -286,6 +288,27 @@ def test_a_text_of_ones_own_leaves_no_cell(project: Path, capsys: pytest.Capture
     assert found["bits_per_character"]["value"] == pytest.approx(bits / 49, rel=1e-5)
     assert (found["min_k"]["low"], found["min_k"]["protocol"]) == (None, "membership/50/0.5")
     assert not (project / "results").exists()
+
+
+def test_texts_without_a_cell_are_kept_until_the_command_is_done(project: Path) -> None:
+    """What an interrupted command has measured of one text is there when it is run again."""
+    (project / "a.txt").write_text(TEXTS[0])
+    with ExitStack() as journals:
+        text = text_file(project / "a.txt")
+        membership.measured(ENTRY, Settings(tokens=50), [text], {}, journals)
+        assert list((project / chosen.STAGING).rglob("documents.jsonl"))
+    assert not list((project / chosen.STAGING).rglob("documents.jsonl"))
+
+
+@pytest.mark.parametrize(("share", "shown"), [("0.2", "Min-20% "), ("0.005", "Min-0.5% ")])
+def test_a_share_is_said_as_it_is(
+    project: Path, capsys: pytest.CaptureFixture[str], share: str, shown: str
+) -> None:
+    """Not rounded to whole percents."""
+    (project / "a.txt").write_text(TEXTS[0])
+    status, out, _ = run(capsys, "membership", "--model", "tiny", "--text", "a.txt", "--share", share)
+    assert status == 0
+    assert shown in out
 
 
 def test_a_corpus_that_kept_no_document_is_an_empty_cell(

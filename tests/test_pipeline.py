@@ -84,6 +84,8 @@ def test_the_pipeline_runs_repeats_nothing_and_grows_by_what_is_new(repository: 
         "score@gzip",
         "entropy@tiny",
         "entropy@gzip",
+        "membership@tiny",
+        "membership@gzip",
         "phylogeny@tiny",
         "phylogeny@gzip",
         "fit",

@@ -151,6 +151,15 @@ def test_what_waits_is_due_while_its_window_is_open_and_once_after_it() -> None:
         assert refresh.due(known, at(day)) == names, day
 
 
+@pytest.mark.parametrize("upcoming", [[1], "town", 5])
+def test_a_section_that_is_no_mapping_is_named(upcoming: Any) -> None:
+    """Wherever it is read."""
+    known = {"snapshots": {}, "upcoming": upcoming}
+    for read in (refresh.due, refresh.plan):
+        with pytest.raises(UserError, match="`upcoming` in params.yaml must be a mapping, not"):
+            read(known, at("2026-11-10"))
+
+
 def test_a_dry_run_says_what_would_be_and_does_nothing(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

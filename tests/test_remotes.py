@@ -78,7 +78,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     with running() as world:
         serve(world, base / "served")
         given = variables(base, world)
-        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        # The Makefile last: it stands for what `make setup` makes, which is older than neither of the others.
+        for name in ("pyproject.toml", "constraints.txt", "Makefile"):
             shutil.copy(ROOT / name, folder)
         for tag in ("first", "second"):
             done(folder, "dvc", "repro", **given)

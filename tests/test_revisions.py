@@ -209,7 +209,9 @@ def test_a_damaged_remote_is_found_out(repository: Path) -> None:
     assert not kept.exists()
 
 
-@pytest.mark.parametrize("rev", ["", "nothing", "HEAD~9", "HEAD:params.yaml", "f" * 40, "-x", "a b"])
+@pytest.mark.parametrize(
+    "rev", ["", "nothing", "HEAD~9", "HEAD:params.yaml", "f" * 40, "-x", "a b", "\udcff\udcfe"]
+)
 def test_an_unknown_revision_is_named(repository: Path, rev: str) -> None:
     """Whatever git does not take for a commit."""
     with pytest.raises(UserError, match=f"^git knows no revision {re.escape(repr(rev))}; name a commit"):

@@ -30,7 +30,22 @@ def test_numbers_are_read_as_the_report_writes_them(text: str, value: str, half:
     assert printed(text) == (Decimal(value), Decimal(half))
 
 
-@pytest.mark.parametrize("text", ["", "%", "nan", "inf", "1,2", "0.5.1", "scores.csv", "1 2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "%",
+        "nan",
+        "inf",
+        "1,2",
+        "0.5.1",
+        "scores.csv",
+        "1 2",
+        "1e999999999",
+        "1e-999999999",
+        "0e-999999999",
+    ],
+)
 def test_what_is_no_number_is_refused(text: str) -> None:
     """With an example of what is one."""
     with pytest.raises(UserError, match="neither a number nor the address of a row"):
@@ -41,10 +56,30 @@ def small(folder: Path, **tables: list[dict[str, object]]) -> Tables:
     """Return tables with these rows; all others have a header and no row."""
     for name, columns in figures.TABLES.items():
         rows = tables.get(name.partition(".")[0], [])
-        header = [*columns.keys, *columns.figures]
+        header = [*columns.keys, *columns.figures, *columns.others]
         lines = [header, *([str(row.get(column, "")) for column in header] for row in rows)]
         (folder / name).write_text("".join(",".join(line) + "\n" for line in lines))
     return Tables(folder)
+
+
+@pytest.mark.parametrize("column", ["model", "value", "corpus_sha256"])
+def test_a_table_without_a_column_that_is_read_is_refused(tmp_path: Path, column: str) -> None:
+    """By what prints a number as by an address; the file, the column and the remedy are named."""
+    tables = small(tmp_path, scores=[{"model": "a", "value": 0.5}])
+    path = tmp_path / "scores.csv"
+    header, rest = path.read_text().split("\n", 1)
+    path.write_text(",".join(f"{c}_old" if c == column else c for c in header.split(",")) + "\n" + rest)
+    for figure in ("0.5", "scores.csv:metric=x"):
+        with pytest.raises(UserError, match=rf"scores.csv has no column '{column}'; make it .* `dvc repro`"):
+            find(tables, figure)
+
+
+@pytest.mark.parametrize("name", ["points.csv", "scaling_points.csv"])
+def test_points_without_a_column_are_refused(derived: Tables, tmp_path: Path, name: str) -> None:
+    """They say which models a line is through."""
+    (tmp_path / name).write_text("model,x\n")
+    with pytest.raises(UserError, match=rf"{name} has no column '(dataset|family)'"):
+        derived.rows(name)
 
 
 @given(value=st.floats(-100, 100), digits=st.integers(1, 6))
@@ -150,3 +185,25 @@ def test_a_layer_leads_to_its_cell(derived: Tables) -> None:
     """Whatever protocol that cell has."""
     row = {"model": "a", "corpus": "news", "layer": "3", "metric": "effective_rank"}
     assert cells_behind(derived, "entropy.csv", row) == {("entropy", "a", "news", "")}
+
+
+@pytest.mark.parametrize(
+    ("corpora", "expected"),
+    [
+        ("news", {("scores", "b", "news", "sink/1900/512")}),
+        ("code news", {("scores", "b", "news", "sink/1900/512"), ("scores", "b", "code", "full/1900/512")}),
+        ("new", set()),
+    ],
+)
+def test_a_month_leads_to_the_cells_of_its_corpora(
+    tmp_path: Path, corpora: str, expected: set[tuple[str, ...]]
+) -> None:
+    """Each corpus by its whole name, of that model alone, whether it was read as full or as sink."""
+    scored: list[dict[str, object]] = [
+        {**LANGUAGE, "model": "b", "corpus": "news", "protocol": "sink/1900/512"},
+        {**LANGUAGE, "model": "b", "corpus": "news", "protocol": "huang2024/1900/512"},
+        {**LANGUAGE, "model": "b", "corpus": "code"},
+        {**LANGUAGE, "model": "a", "corpus": "news"},
+    ]
+    row = {"model": "b", "protocol": "full/1900/512", "corpora": corpora}
+    assert cells_behind(small(tmp_path, scores=scored), "trend.csv", row) == expected

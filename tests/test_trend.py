@@ -113,6 +113,17 @@ def test_a_month_is_behind_the_cutoff_as_a_whole_or_not_at_all() -> None:
     assert {(row.freshness, row.cutoff_evidence, row.cutoff_until) for row in compressor} == {("", "", "")}
 
 
+def test_a_month_begins_no_earlier_than_its_corpora() -> None:
+    """A window from the middle of the month on lies behind a cutoff before it, as its scores do; all must."""
+    late = replace(dated({"a": "2026-09"}, "late"), since="2026-09-20")
+    early = dated({"b": "2026-09"}, "early")
+    middle = replace(MODEL, cutoff=replace(CUTOFF, date="2026-09-15"))
+    (row,) = trend.trend(middle, [part(late, [paid("a", 1.0)])])
+    assert row.freshness == "after"
+    (row,) = trend.trend(middle, [part(late, [paid("a", 1.0)]), part(early, [paid("b", 1.0)])])
+    assert row.freshness == "not-after"
+
+
 def test_a_document_that_the_corpus_does_not_hold_is_refused() -> None:
     """A cell of another version of the corpus would be joined with what is left of it."""
     with pytest.raises(

@@ -143,7 +143,7 @@ def test_models_and_compressors_are_drawn_apart(tmp_path: Path) -> None:
         for content in ("code", "prose")
         for kind, note in (
             ("Language models", "hollow: months not after a model’s cutoff"),
-            ("Compressors", "never trained: how hard the text itself is"),
+            ("Compressors", "as a control: how hard the text itself is"),
         )
     ]
     drawn = section.partition("</ul>")[2]

@@ -439,6 +439,71 @@ def test_a_file_that_is_no_corpus_is_said_to_be(tmp_path: Path) -> None:
         compared(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.parametrize("damage", [b"garbage", b"", None])
+def test_damaged_signatures_are_named(tmp_path: Path, damage: bytes | None) -> None:
+    """With the corpus that they are of, in one line."""
+    make(tmp_path / "a", {"moss": [make_document(words(1), 1)]})
+    make(tmp_path / "b", {"moss": [make_document(words(2), 2)]})
+    path = tmp_path / "a/corpora/documents/moss.signatures.parquet"
+    path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
+    with pytest.raises(UserError, match=r"^the signatures of corpus moss cannot be read \(.*\); delete .*$"):
+        compared(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("threshold", ["abc", True, [0.7]])
+def test_a_threshold_that_is_no_number_is_named(tmp_path: Path, threshold: Any) -> None:
+    """As `dedup` says it."""
+    make(tmp_path / "a", {"moss": [make_document(words(1), 1)]})
+    stated = yaml.safe_load((tmp_path / "a/params.yaml").read_text())
+    stated["dedup"]["threshold"] = threshold
+    (tmp_path / "a/params.yaml").write_text(yaml.safe_dump(stated))
+    with pytest.raises(UserError, match="`dedup.threshold` in params.yaml must be a number, not"):
+        compared(tmp_path / "a", tmp_path / "a")
+
+
+def test_a_corpus_that_is_listed_and_not_there_is_unbuilt(tmp_path: Path) -> None:
+    """Not one of which the version knows nothing, in both directions; it says how to have it back."""
+    documents = [make_document(words(1), 1)]
+    make(tmp_path / "a", {"moss": documents})
+    make(tmp_path / "b", {"moss": documents})
+    make(tmp_path / "c", {"fern": []})
+    (tmp_path / "b/corpora/moss/documents.parquet").rename(tmp_path / "away.parquet")
+    because = "corpora/moss is not there; restore it with `dvc checkout`, or build it with `dvc repro`"
+    for before, after, change in (("a", "b", "removed"), ("b", "a", "added")):
+        (row,) = compared(tmp_path / before, tmp_path / after).rows.to_pylist()
+        assert said(row) == (change, "unbuilt", "", because)
+    (row,) = compared(tmp_path / "a", tmp_path / "c").rows.to_pylist()
+    assert said(row) == ("removed", "snapshot", "", "")
+
+
+def test_corpora_that_were_built_under_other_parameters_are_said_to_be(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An edit without `dvc repro` changes no document: the parameter that DVC recorded is shown beside the new one."""
+    make(workspace, {"moss": [make_document(words(1), 1)]})
+    stated = yaml.safe_load(Path("params.yaml").read_text())
+    lock = {"schema": "2.0", "stages": {"dedup@moss": {"cmd": "dedup", "params": {"params.yaml": stated}}}}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    assert main(["diff", "workspace", "workspace"]) == 0
+    assert capsys.readouterr().out.endswith("\nno document differs\n")
+    parameter = "filters.prose.min_characters 20 → 45"
+    stated["filters"]["prose"]["min_characters"] = 45
+    Path("params.yaml").write_text(yaml.safe_dump(stated))
+    assert main(["diff", "workspace", "workspace"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "no document differs",
+        f"the corpora on disk were built under other parameters ({parameter}); run `dvc repro`",
+    ]
+    assert main(["diff", "workspace", "workspace", "--json"]) == 0
+    shown = {"key": "filters.prose.min_characters", "before": "20", "after": "45"}
+    assert json.loads(capsys.readouterr().out)["outdated"] == [shown]
+    Path("dvc.lock").write_text("stages: []\n")
+    assert main(["diff", "workspace", "workspace"]) == 0
+    Path("dvc.lock").write_text("stages: [\n")
+    assert main(["diff", "workspace", "workspace"]) == 2
+    assert "dvc.lock of the workspace cannot be read" in capsys.readouterr().err
+
+
 def git(folder: Path, *arguments: str) -> None:
     """Run git in a folder as somebody."""
     who = ("-c", "user.name=Moss", "-c", "user.email=moss@freshbits.example")

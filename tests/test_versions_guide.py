@@ -10,6 +10,7 @@ import pytest
 import yaml
 from test_refresh_command import repository
 
+from collectors.document import read_documents
 from samples import ROOT
 
 GUIDE = ROOT / "docs" / "versions.md"
@@ -34,7 +35,8 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path: Path) -> None:
     listed = yaml.safe_load((ROOT / "params.yaml").read_text())["snapshots"]
     snapshots = {name: listed[name] for name in ("prose-2026-09", "prose-2026-10")}
     folder = repository(tmp_path / "repository", snapshots, {})
-    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+    # The Makefile last: it stands for what `make setup` makes, which is older than neither of the others.
+    for name in ("constraints.txt", "pyproject.toml", "Makefile"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
     who = {
         f"GIT_{role}_{what}": "tests@freshbits.example"
@@ -64,9 +66,17 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path: Path) -> None:
     for (command, expected), printed in zip(commands, steps, strict=True):
         for line in expected:
             assert line in printed, command
-    assert "removed" in next(
-        p for (c, _), p in zip(commands, steps, strict=True) if c.endswith("diff HEAD workspace")
-    )
+    difference = next(
+        p for (c, _), p in zip(commands, steps, strict=True) if c.endswith("collectors diff HEAD workspace")
+    ).splitlines()
+    for name in snapshots:  # the clone holds the version from before the change
+        earlier = read_documents(tmp_path / "copy" / "corpora" / name / "documents.parquet")
+        short = [document.n_characters for document in earlier if document.n_characters < 2000]
+        assert short
+        gone = f"−{len(short):,} filter min_characters (filters.prose.min_characters 200 → 2000)"
+        row = next(number for number, line in enumerate(difference) if line.startswith(f"{name} "))
+        assert difference[row].split()[-3:] == ["0", str(len(short)), "0"]
+        assert difference[row + 1] == f"  {gone}: {sum(short):,} characters"
 
 
 def test_the_guide_calls_commands_that_there_are() -> None:

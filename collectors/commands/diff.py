@@ -11,6 +11,7 @@ from collectors.document import replacing
 from collectors.revisions import WORKSPACE, Revision, open_revision
 from collectors.versions import Change, Diff, Holding, SnapshotDiff, diff
 
+_SHOWN = 3
 _SIGN = {"added": "+", "removed": "−", "changed": "~"}
 
 
@@ -59,6 +60,11 @@ def _lines(found: Diff) -> list[str]:
         lines += [f"  {_change(change)}" for change in (snapshot.changes if snapshot else ())]
     if not any(snapshot.changes for snapshot in found.snapshots):
         lines.append("no document differs")
+    if found.outdated:
+        shown = ", ".join(map(str, found.outdated[:_SHOWN]))
+        more = f" and {len(found.outdated) - _SHOWN} more" if len(found.outdated) > _SHOWN else ""
+        said = f"the corpora on disk were built under other parameters ({shown}{more}); run `dvc repro`"
+        lines.append(places.line(said))
     return lines
 
 

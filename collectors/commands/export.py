@@ -10,7 +10,7 @@ from collectors import build, export, params, snapshot
 from collectors.commands import places
 from collectors.commands.extract import answers
 from collectors.document import UserError
-from collectors.recipe import Recipe
+from collectors.recipe import Recipe, portable
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = Recipe(
         name=asked.name,
         # YAML reads a day without quotes as a date, which JSON has no word for.
-        entry={**known["snapshots"][asked.name], "since": since, "until": until},
+        entry=portable(asked.name, {**known["snapshots"][asked.name], "since": since, "until": until}),
         filters=params.section(known, "filters").get(asked.content) or {},
         collector=held.collector,
         commit=commit,

@@ -5,15 +5,16 @@ import json
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from collectors import build, collect, filters, snapshot
 from collectors.commands import places
 from collectors.commands.extract import answers, extracted
 from collectors.document import UserError, sha256_of
-from collectors.recipe import Comparison, Recipe, compare, read_recipe
-from collectors.request import request
-from collectors.source import source
+from collectors.recipe import Comparison, Recipe, compare, hosts, local, read_recipe
+from collectors.request import Request, request
+from collectors.source import Source, source
 
 _SHOWN = 10
 
@@ -30,6 +31,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="where a folder with the corpus's name goes (default: rebuilt)",
     )
     command.add_argument(
+        "--path",
+        type=Path,
+        metavar="DIR",
+        help="your copy of the data set, for an export of source `imported`",
+    )
+    command.add_argument(
         "--workers",
         type=places.positive,
         default=os.cpu_count() or 1,
@@ -41,13 +48,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Rebuild an exported corpus; exit with 1 unless every text is the same."""
     recipe, wanted = read_recipe(arguments.folder)
-    asked = request(recipe.name, recipe.entry)
+    asked = request(recipe.name, _entry(recipe, arguments.path))
     asked = replace(asked, partial=asked.partial or arguments.partial)
     origin = source(asked.source)
+    if not recipe.collector.startswith(f"{asked.source}/"):
+        raise UserError(
+            f"{arguments.folder} was made by {recipe.collector!r}, and asks source {asked.source!r}, which is another; "
+            "get the export again"
+        )
     # Under the name of the snapshot, which the raw records of the documents name.
     folder = arguments.output / asked.name
     raw = folder / "raw"
     if not raw.exists():
+        _check_wanted(origin, asked)
         collect.collect(origin, asked, raw, arguments.output / ".staging")
     elif not answers(raw, asked):
         raise UserError(f"{raw} holds another collection; choose another folder for -o")
@@ -63,6 +76,42 @@ def run(arguments: argparse.Namespace) -> None:
     _say(arguments, recipe, found, same, origin.VERSION)
     if found.differing or found.missing:
         sys.exit(1)
+
+
+def _entry(recipe: Recipe, path: Path | None) -> dict[str, Any]:
+    """Return the entry of a recipe, which a stranger wrote: it must not say what is read from this machine."""
+    entry = dict(recipe.entry)
+    imported = entry.get("source") == "imported"
+    if path is not None and not imported:
+        raise UserError(
+            f"--path is for exports of source imported, not {entry.get('source')!r}; leave it out"
+        )
+    if imported:
+        stated = PurePath(str(entry.pop("path", ""))).name
+        if path is None:
+            raise UserError(
+                f"export {recipe.name} is of a data set in folder {stated!r} elsewhere; give your copy as --path"
+            )
+        if path.resolve().name != stated:  # ids of documents begin with it
+            raise UserError(
+                f"--path {path} must have the name {stated!r}, as when it was exported; rename it"
+            )
+    if found := local(entry):
+        raise UserError(
+            f"export {recipe.name} would read {found!r} from this machine, as no recipe may; ask its author for one "
+            "that others can collect"
+        )
+    return {**entry, "path": str(path)} if path is not None else entry
+
+
+def _check_wanted(origin: Source, asked: Request) -> None:
+    """Raise unless a person wants a stranger's recipe to go to the web."""
+    if origin.NETWORK and os.environ.get("FRESHBITS_NETWORK") != "1":
+        named = sorted({*origin.LIMITS, *hosts(asked.chosen(origin.SETTINGS))})
+        raise UserError(
+            f"snapshot {asked.name} would be collected from source {asked.source}, that is from {', '.join(named)}; "
+            "set FRESHBITS_NETWORK=1 if you want that"
+        )
 
 
 def _lacking(found: Comparison) -> list[str]:

@@ -28,7 +28,7 @@ def collect(request: Request, fetcher: Fetcher) -> None:
     """Keep the rows of a config and split that lie in the window.
 
     Raises:
-        UserError: when there is no such folder, config, split or column, or a setting is wrong.
+        UserError: when there is no such folder, config, split or column, a file lies elsewhere, or a setting is wrong.
     """
     settings = request.chosen(SETTINGS)
     said = rows.terms(request, settings)
@@ -43,20 +43,42 @@ def collect(request: Request, fetcher: Fetcher) -> None:
     paths = [name.as_posix() for name in relative if not any(part.startswith(".") for part in name.parts)]
     chosen = layout.chosen(
         paths,
-        _card(path / "README.md"),
+        _card(root, path / "README.md"),
         config=settings["config"],
         split=settings["split"],
         where=settings["path"],
     )
     # The folder's own name, without the way to it, which is this machine's.
     name = root.resolve().name
-    files = [rows.File(name=f"{name}/{file}", opened=partial(Path, root, file)) for file in chosen]
+    for file in chosen if path.is_dir() else ():
+        _check_inside(root, root / file)
+    files = [rows.File(name=_text(f"{name}/{file}"), opened=partial(Path, root, file)) for file in chosen]
     # The clock's date would make two equal collections differ.
     rows.keep(fetcher, files, said, request.until)
 
 
-def _card(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def _card(root: Path, path: Path) -> str:
+    if not path.is_file():
+        return ""
+    _check_inside(root, path)
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _check_inside(root: Path, file: Path) -> None:
+    """Raise unless a file is in the folder: whoever made a data set could link to anything on this machine."""
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"{file.relative_to(root).as_posix()!r} in {root} is a link out of that folder; put the file itself there"
+        )
+
+
+def _text(name: str) -> str:
+    """Return a name, which is part of ids and addresses, unless it is no text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name of file {name!r} is not in UTF-8; rename it") from error
+    return name
 
 
 def extract(

@@ -132,11 +132,13 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def _match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        rest = pattern[1:]
-        if not rest:
-            return bool(parts)
-        return any(_match(parts[start:], rest) for start in range(len(parts)))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _match(parts[1:], pattern[1:])
+    """Return whether a pattern stands for all parts of a path, in time of their product whatever the pattern."""
+    reached = {0}  # how many parts the pattern so far can stand for
+    for number, wanted in enumerate(pattern, 1):
+        if wanted == "**":
+            reached = set(range(min(reached, default=len(parts)), len(parts)))
+            if number == len(pattern):
+                return bool(reached)
+        else:
+            reached = {n + 1 for n in reached if n < len(parts) and fnmatch.fnmatchcase(parts[n], wanted)}
+    return len(parts) in reached

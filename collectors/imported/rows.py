@@ -297,12 +297,12 @@ def _others(row: Mapping[str, Any], said: Terms) -> dict[str, str]:
     """Return the short plain columns besides the text."""
     shown = {name: value for name, value in row.items() if name not in {said.text, "url", "title"}}
     plain = {name: str(value) for name, value in shown.items() if isinstance(value, str | int | float)}
-    texts = {
-        name: value.encode("utf-8", "replace").decode()
-        for name, value in plain.items()
-        if len(value) <= _LONGEST
-    }
+    texts = {_utf8(name): _utf8(value) for name, value in plain.items() if len(value) <= _LONGEST}
     return {name: value for name, value in texts.items() if value}
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _plain(value: Any) -> Any:

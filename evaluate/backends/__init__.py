@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from inspect import signature
-from typing import get_args, get_type_hints
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from collectors.document import UserError
 from evaluate.backends.weights import identity
 from evaluate.model import LanguageModel, ModelEntry
+
+if TYPE_CHECKING:
+    from evaluate.backends.transformers_model import TransformersModel
 
 BACKENDS = ("transformers", "llama.cpp", "endpoint", "compressors")
 
@@ -48,6 +51,32 @@ def load(entry: ModelEntry) -> LanguageModel:
         raise UserError(
             f"model {entry.slug} does not fit into memory ({error}); free some or choose a smaller model or dtype"
         ) from error
+
+
+def check_open(entry: ModelEntry, lacks: str, command: str) -> None:
+    """Refuse a model whose backend shows likelihoods alone.
+
+    Args:
+        entry: the model's.
+        lacks: what is not to be had of such a model.
+        command: of `python -m evaluate` that needs it.
+
+    Raises:
+        UserError: with what to use instead.
+    """
+    if not entry.is_open:
+        raise UserError(
+            f"model {entry.slug} runs in backend {entry.backend!r}, which {lacks}; {command} needs backend transformers"
+        )
+
+
+def load_open(entry: ModelEntry) -> "TransformersModel":
+    """Load a model that `check_open` lets pass; see `load`."""
+    from evaluate.backends.transformers_model import TransformersModel
+
+    model = load(entry)
+    assert isinstance(model, TransformersModel)  # noqa: S101
+    return model
 
 
 def weights_of(entry: ModelEntry) -> str:

@@ -78,6 +78,12 @@ class TransformersModel:
     packs: bool
     near: float
 
+    def beginning(self, text: str, most: int) -> Tokens:
+        """Return the first tokens of a text behind the prefix, `most` in all at the most."""
+        (ids,) = self.encode([text])
+        prefix = [] if self.prefix.token is None else [self.prefix.token]
+        return np.array([*prefix, *ids[:most]], dtype=np.int64)[:most]
+
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenise texts as plain text; see `LanguageModel.encode`."""
         tokens = tokenizer.encode(self.tokenizer, texts)

@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from evaluate.verdict import Sample, Verdict
 
 DEFAULT = "min_k_plus_plus"
 
+# Share of the characters by which model and reference may differ in what they read.
+UNLIKE = 0.01
+
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure model and reference on both corpora, and print the verdict."""
@@ -30,8 +34,15 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.corpus} and {arguments.against} hold the same documents; name another corpus with --against"
         )
     settings = membership.section(known, {})
-    rows = membership.measured(entry, settings, corpora, known)
-    others = None if reference is None else membership.referred(reference, settings, corpora, rows, known)
+    with ExitStack() as journals:
+        rows = membership.measured(entry, settings, corpora, known, journals)
+        others = (
+            None
+            if reference is None
+            else membership.referred(reference, settings, corpora, rows, known, journals)
+        )
+    if reference is not None and others is not None:
+        _check_alike(reference.slug, rows, others)
     samples = [_sample(own, None if others is None else others[i], statistic) for i, own in enumerate(rows)]
     found = verdict.judge(*samples)
     origin = {
@@ -45,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         "reference_revision": "" if others is None else _revision(others),
         "statistic": statistic,
         "protocol": rows[0][0]["protocol"],
+        "reference_protocol": "" if others is None else others[0][0].get("protocol", ""),
     }
     if arguments.json:
         print(json.dumps({**origin, **asdict(found)}, indent=2))
@@ -68,6 +80,23 @@ def _corpus(named: Path, column: str) -> Corpus:
     """Return a corpus by its name in params.yaml, or by its place."""
     built = chosen.CORPORA / named
     return corpus.folder(built if (built / "corpus.json").is_file() else named, column)
+
+
+def _check_alike(reference: str, rows: Sequence[membership.Rows], others: Sequence[membership.Rows]) -> None:
+    """Refuse a reference that has read other text than the model: a later part is easier than the beginning."""
+    for own, other in zip(rows, others, strict=True):
+        protocols = {row["protocol"] for row in (*own, *other) if "protocol" in row}
+        if len(protocols) > 1:
+            raise UserError(
+                f"model and reference {reference} were measured as {' and '.join(sorted(protocols))}; choose `tokens` "
+                "of `membership` in params.yaml that both can read"
+            )
+        read, theirs = (sum(row["n_characters"] or 0 for row in part) for part in (own, other))
+        if abs(read - theirs) > UNLIKE * read:
+            raise UserError(
+                f"the model read {read} characters of a corpus and the reference {reference} {theirs}, more than "
+                f"{UNLIKE:.0%} apart; name a reference with the same tokenizer, or a compressor with --statistic bits"
+            )
 
 
 def _sample(rows: membership.Rows, others: membership.Rows | None, statistic: str) -> Sample:
@@ -102,6 +131,7 @@ def _lines(origin: dict[str, Any], found: Verdict) -> list[str]:
         f"{compared}: {told} (p = {found.p_value:.4g}, level {found.level:.0%})",
         f"  {auc} by {_NAMES[origin['statistic']]}{less}{alone}",
         f"  {found.n_documents} documents against {found.n_against}, in {strata}{left_out}",
+        *_warnings(reference, found),
         "  assumed:",
         *(f"  - {assumption}" for assumption in found.assumptions),
         *(
@@ -110,3 +140,10 @@ def _lines(origin: dict[str, Any], found: Verdict) -> list[str]:
             else ["  no reference was named: text that is easier looks like text that was seen"]
         ),
     ]
+
+
+def _warnings(reference: str, found: Verdict) -> Iterator[str]:
+    if found.alike is False:
+        yield f"  attention: under {reference} alone the two corpora are not alike: much rests on the correction"
+    if 1 - found.p_value <= found.level:
+        yield "  attention: the other corpus is the more familiar one: it was trained on, or the match is broken"

@@ -52,7 +52,7 @@ def _cells(entry: ModelEntry, settings: Settings, corpora: Sequence[Corpus]) -> 
     weights = chosen.pinned(entry)
     keys = {corpus.name: representations.key(entry, weights, settings, corpus) for corpus in corpora}
     cells = {corpus.name: cell_path("entropy", entry.slug, corpus.name) for corpus in corpora}
-    if entry.backend not in entropy_cells.BACKENDS:
+    if not entry.is_open:
         for corpus in corpora:  # without rows: DVC asks for a folder, and warns of an empty one
             entropy_cells.write(cells[corpus.name], [], keys[corpus.name])
         chosen.warn(

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,23 @@ def run(arguments: argparse.Namespace) -> None:
     kept = known if own is None else {}
     reference = referring(known, arguments)
     found: list[list[CorpusFigure]] = []
-    for entry in chosen.entries(known, arguments):
-        if own is None and _refused(entry, settings, corpora):
-            continue
-        rows = measured(entry, settings, corpora, kept)
-        others = None if reference is None else referred(reference, settings, corpora, rows, kept)
-        for i, corpus in enumerate(corpora):
-            saved = (
-                membership_cells.saved(rows[i], others[i], reference.slug) if reference and others else None
+    with ExitStack() as journals:
+        for entry in chosen.entries(known, arguments):
+            if own is None and _refused(entry, settings, corpora):
+                continue
+            rows = measured(entry, settings, corpora, kept, journals)
+            others = (
+                None if reference is None else referred(reference, settings, corpora, rows, kept, journals)
             )
-            found.append([*membership_cells.summary(rows[i]), *([saved] if saved else [])])
-            if not found[-1] and not corpus.empty:
-                chosen.warn(f"{entry.slug} on {corpus.name}: no document has a token to predict")
+            for i, corpus in enumerate(corpora):
+                saved = (
+                    membership_cells.saved(rows[i], others[i], reference.slug)
+                    if reference and others
+                    else None
+                )
+                found.append([*membership_cells.summary(rows[i]), *([saved] if saved else [])])
+                if not found[-1] and not corpus.empty:
+                    chosen.warn(f"{entry.slug} on {corpus.name}: no document has a token to predict")
     if arguments.json:
         print(json.dumps([asdict(figure) for figures in found for figure in figures], indent=2))
     else:
@@ -69,7 +75,11 @@ def referring(known: dict[str, Any], arguments: argparse.Namespace) -> ModelEntr
 
 
 def measured(
-    entry: ModelEntry, settings: Settings, corpora: Sequence[Corpus], known: dict[str, Any]
+    entry: ModelEntry,
+    settings: Settings,
+    corpora: Sequence[Corpus],
+    known: dict[str, Any],
+    journals: ExitStack,
 ) -> list[Rows]:
     """Return the rows of each corpus: those of params.yaml from their cells, made where they are not current.
 
@@ -78,6 +88,7 @@ def measured(
         settings: how to measure it.
         corpora: the texts.
         known: the parameters; a model or a corpus that they do not name leaves no cell.
+        journals: closed once the command is done: what leaves no cell is not measured again after an interruption.
 
     Raises:
         UserError: as `familiarity.measure`.
@@ -97,7 +108,9 @@ def measured(
             continue
         n_measured += 1
         staging = chosen.STAGING / "membership" / (f"{entry.slug}/{corpus.name}" if cell else key)
-        with chosen.kept_until_done(staging):
+        if cell is None:
+            journals.enter_context(chosen.kept_until_done(staging))
+        with nullcontext() if cell is None else chosen.kept_until_done(staging):
             rows: Rows = []
             if corpus.empty:
                 chosen.warn(f"{corpus.name} kept no document to measure; its dropped.parquet says why")
@@ -122,6 +135,7 @@ def referred(
     corpora: Sequence[Corpus],
     rows: Sequence[Rows],
     known: dict[str, Any],
+    journals: ExitStack,
 ) -> list[Rows]:
     """Return what a reference pays for the documents of each corpus, a compressor for what the model has read.
 
@@ -131,12 +145,13 @@ def referred(
         corpora: the texts.
         rows: of the model, for each corpus.
         known: see `measured`.
+        journals: likewise.
 
     Raises:
         UserError: as `familiarity.measure`.
     """
     if entry.backend != COMPRESSORS:
-        return measured(entry, settings, corpora, known)
+        return measured(entry, settings, corpora, known, journals)
     codec = str(entry.options.get("codec", entry.slug))
     return [
         [] if corpus.empty else familiarity.compressed(codec, corpus, own)
@@ -160,7 +175,7 @@ def _cell(entry: ModelEntry, settings: Settings, corpus: Corpus, known: dict[str
 
 def _refused(entry: ModelEntry, settings: Settings, corpora: Sequence[Corpus]) -> bool:
     """Whether a model has cells without rows, which is said."""
-    if entry.backend in membership_cells.BACKENDS:
+    if entry.is_open:
         return False
     weights = chosen.pinned(entry)
     for corpus in corpora:  # without rows: DVC asks for a folder, and warns of an empty one
@@ -176,8 +191,8 @@ def _line(figures: Sequence[CorpusFigure]) -> str:
     first, by_metric = figures[0], {figure.metric: figure for figure in figures}
     share = float(first.protocol.rpartition("/")[2])
     labels = {
-        "min_k": f"Min-{share:.0%}",
-        "min_k_plus_plus": f"Min-{share:.0%}++",
+        "min_k": f"Min-{100 * share:g}%",
+        "min_k_plus_plus": f"Min-{100 * share:g}%++",
         "bits_per_character": "bits per character",
         "saving": f"saved against {figures[-1].reference}",
     }

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
     known, settings, cut = asked(arguments)
     models = known["models"] if arguments.all else arguments.model
     entries = distinct([chosen.entry(known, argparse.Namespace(model=model)) for model in models])
-    if arguments.output and sum(entry.backend in genome_cells.BACKENDS for entry in entries) < 2:
+    if arguments.output and sum(entry.is_open for entry in entries) < 2:
         raise UserError("--output is about how models are related; name two or more that continue text")
     measure = of_own if arguments.genes else _of_corpora
     found = [measured for entry in entries if (measured := measure(entry, settings, cut)) is not None]
@@ -110,7 +110,7 @@ def _of_corpora(entry: ModelEntry, settings: Settings, cut: Genes) -> tuple[Geno
 
 
 def _continues(entry: ModelEntry) -> bool:
-    continues = entry.backend in genome_cells.BACKENDS
+    continues = entry.is_open
     if not continues:
         chosen.warn(f"{entry.slug}: backend {entry.backend} continues no text for us, so it has no genome")
     return continues

@@ -16,6 +16,7 @@ from evaluate import (
     genome_cells,
     params,
     prediction,
+    regression,
     relatives,
     scores,
     trend,
@@ -46,38 +47,49 @@ def write_fits(arguments: argparse.Namespace) -> None:
     stale = settings.pop("stale", False)
     if not isinstance(stale, bool):
         raise UserError(f"`stale` of `fit` in params.yaml must be true or false, not {stale!r}")
+    seed, resamples = settings.get("seed", 0), settings.get("resamples", 2000)
+    regression.check_bootstrap(seed, resamples)
+    targets = _targets(entries)
     rows, figures, genomes, months = [], [], [], []
     for entry in entries:
         for name, corpus in corpora.items():
             cell = scores.read_cell(cell_path("scores", entry.slug, name), entry.name, entry.family)
-            if entry.backend in entropy_cells.BACKENDS:
+            if entry.is_open:
                 found = entropy_cells.read(cell_path("entropy", entry.slug, name))
                 own = entropy_cells.profile(found, entry.name)
                 cell += entropy_cells.scores(found, own, entry.family)
                 figures += own
             rows += scores.dated(cell, entry, corpus.since)
         months += trend.trend(entry, _parts(entry, corpora))
-        if entry.backend in genome_cells.BACKENDS:
+        if entry.is_open:
             genomes.append(genome_cells.read(cell_path("phylogeny", entry.slug, "genome")))
+    related = relatives.compare(genomes, params.section(known, "phylogeny").get("estimator", "unbiased"))
+    compared = {name for name in corpora if stale or not _is_stale(name, rows)}
+    # Files change from here on, where cells, parameters and benchmarks are known to be whole.
     scores.write_scores(RESULTS / "scores.csv", rows)
     scores.write_records(RESULTS / "entropy.csv", entropy_cells.LayerFigure, figures)
     comparison.write(RESULTS / "differences.csv", _comparisons(known))
     trend.write(RESULTS / "trend.csv", months)
-    compared = {name for name in corpora if stale or not _is_stale(name, rows)}
-    related = relatives.compare(genomes, params.section(known, "phylogeny").get("estimator", "unbiased"))
-    relatives.write(
-        related, {entry.slug: entry.name for entry in entries}, RESULTS, seed=settings.get("seed", 0)
-    )
-    continuing = [entry for entry in entries if entry.backend in genome_cells.BACKENDS]
+    relatives.write(related, {entry.slug: entry.name for entry in entries}, RESULTS, seed=seed)
+    continuing = [entry for entry in entries if entry.is_open]
     relatives.write_predictions(
         related,
         [_known(entry, rows, compared) for entry in continuing],
-        _targets(entries),
+        targets,
         RESULTS,
         method=method,
-        **settings,
+        seed=seed,
+        resamples=resamples,
     )
-    fit.run(RESULTS / "scores.csv", BENCHMARKS, PUBLISHED, RESULTS, stale=stale, **settings)
+    fit.run(
+        RESULTS / "scores.csv",
+        BENCHMARKS,
+        PUBLISHED,
+        RESULTS,
+        stale=stale,
+        seed=seed,
+        resamples=resamples,
+    )
     metrics = json.loads((RESULTS / "metrics.json").read_text(encoding="utf-8"))
     print(json.dumps(metrics, indent=2) if arguments.json else f"fits written to {RESULTS}")
 
@@ -142,9 +154,10 @@ def _comparisons(known: dict[str, Any]) -> Iterator[comparison.Comparison]:
 def write_report(arguments: argparse.Namespace) -> None:
     """Write the page, and its figure of the law as a file."""
     html, figure = RESULTS / "report.html", RESULTS / "law.svg"
+    drawn = page.law_figure(RESULTS)
     page.write(RESULTS, CORPORA, list(params.read()["snapshots"]), html)
     with replacing(figure) as temporary:
-        temporary.write_text(page.law_figure(RESULTS), encoding="utf-8")
+        temporary.write_text(drawn, encoding="utf-8")
     files = {"report": str(html), "figure": str(figure)}
     print(
         json.dumps(files)

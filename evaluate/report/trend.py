@@ -157,7 +157,7 @@ def _panel(
             )
             for kind, note, courses in (
                 ("Language models", "hollow: months not after a model’s cutoff", models),
-                ("Compressors", "never trained: how hard the text itself is", compressors),
+                ("Compressors", "as a control: how hard the text itself is", compressors),
             )
             if courses
         ),
