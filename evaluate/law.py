@@ -158,7 +158,7 @@ def _load_published(db: duckdb.DuckDBPyConnection, path: Path) -> None:
             rows = list(csv.DictReader(file))
         values = [
             {name: row[name] for name in PUBLISHED_COLUMNS}
-            | {name: float(row[name]) if row[name] else None for name in ("pearson", "rmse")}
+            | {name: _figure(row[name]) for name in ("pearson", "rmse")}
             | {"position": position}
             for position, row in enumerate(rows)
         ]
@@ -171,3 +171,12 @@ def _load_published(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     ]
     schema = pa.schema([*fields, ("position", pa.int64())])
     db.from_arrow(pa.Table.from_pylist(values, schema=schema)).create("published")
+
+
+def _figure(text: str) -> float | None:
+    if not text:
+        return None
+    value = float(text)
+    if not -1 <= value <= 1:  # scores lie between 0 and 1, and so do their errors
+        raise ValueError(f"{text} is not from -1 to 1")
+    return value
