@@ -54,6 +54,18 @@ def section(params: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def threshold(params: dict[str, Any]) -> float:
+    """Return from which similarity on a document is a near duplicate.
+
+    Raises:
+        UserError: when it is no number.
+    """
+    found = section(params, "dedup").get("threshold", 0.7)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise UserError(f"`dedup.threshold` in params.yaml must be a number, not {found!r}")
+    return float(found)
+
+
 def minhash(params: dict[str, Any]) -> MinHashConfig:
     """Return how documents are signed.
 

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from collectors import changes, params, resemblance
 from collectors.changes import Version
 from collectors.document import UserError
-from collectors.minhash import MinHashConfig
 from collectors.revisions import Revision
 
 SECTIONS = ("dedup", "filters", "snapshots")
@@ -277,7 +276,7 @@ def _find_repeats(
     connection: duckdb.DuckDBPyConnection, names: Sequence[str], old: Version, new: Version
 ) -> str:
     """Find which added documents repeat one of the earlier version; return why that cannot be, if so."""
-    config, threshold = _similarity(new.params)
+    config, threshold = params.minhash(new.params), params.threshold(new.params)
     others = [old.texts(name) for name in old.built]
     for name in names:
         added = connection.execute(
@@ -306,13 +305,6 @@ def _find_repeats(
         )
         connection.unregister("matches")
     return ""
-
-
-def _similarity(stated: dict[str, Any]) -> tuple[MinHashConfig, float]:
-    threshold = params.section(stated, "dedup").get("threshold", 0.7)
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-        raise UserError(f"`dedup.threshold` in params.yaml must be a number, not {threshold!r}")
-    return params.minhash(stated), float(threshold)
 
 
 def _summary(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,7 +55,7 @@ def built_corpus(folder: Path) -> Corpus:
     """
     try:
         facts = json.loads((folder / "corpus.json").read_text())
-        name, content, digest = facts["name"], facts["content"], facts["documents_sha256"]
+        name, content, digest = (_text_of(facts, key) for key in ("name", "content", "documents_sha256"))
         empty = facts["n_documents"] == 0
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder} holds no built corpus; build it with `dvc repro`") from error
@@ -66,6 +67,13 @@ def built_corpus(folder: Path) -> Corpus:
             f"{path} is not the file that corpus.json beside it describes; restore both with `dvc repro`"
         )
     return Corpus(name=name, content=content, sha256=digest, files=(path,), column="text", empty=empty)
+
+
+def _text_of(facts: dict[str, Any], key: str) -> str:
+    value = facts[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {value!r}")
+    return value
 
 
 def text_file(path: Path) -> Corpus:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, date
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,13 +101,22 @@ def read(folder: Path) -> DatedCorpus:
     corpus = built_corpus(folder)
     try:
         since = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))["since"]
+        since = date.fromisoformat(since).isoformat()
         table = pq.ParquetFile(folder / BUILT).read(columns=["id", "published"])
         dates = table["published"].cast(pa.timestamp("us", tz="UTC")).to_pylist()
         months = {
-            row: f"{date.astimezone(UTC):%Y-%m}"
-            for row, date in zip(table["id"].to_pylist(), dates, strict=True)
+            row: f"{published.astimezone(UTC):%Y-%m}"
+            for row, published in zip(table["id"].to_pylist(), dates, strict=True)
         }
-    except (KeyError, ValueError, AttributeError, pa.ArrowException) as error:
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        pa.ArrowException,
+    ) as error:
         why = " ".join(str(error).split())
         raise UserError(
             f"{folder} does not say when its text was published ({why}); rebuild it with `dvc repro`"

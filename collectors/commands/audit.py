@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -32,12 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         default=50,
         help="make N documents of each snapshot again (default: 50)",
     )
-    command.add_argument(
-        "--workers",
-        type=places.positive,
-        default=os.cpu_count() or 1,
-        help="processes (default: one per core)",
-    )
+    places.add_workers(command)
 
 
 def run(arguments: argparse.Namespace) -> None:

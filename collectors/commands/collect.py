@@ -27,12 +27,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a name under `snapshots` or `upcoming` in params.yaml",
     )
-    command.add_argument(
-        "--workers",
-        type=places.positive,
-        default=os.cpu_count() or 1,
-        help="processes (default: one per core)",
-    )
+    places.add_workers(command)
     command.usage = f"python -m collectors collect SNAPSHOT\n       python -m collectors collect {LOOK}"
     look = command.add_argument_group("a first look, without params.yaml")
     look.add_argument("--source", choices=tuple(SOURCES), help="what to collect from")

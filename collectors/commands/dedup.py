@@ -26,9 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"params.yaml has no filters for content {asked.content!r}; add `filters.{asked.content}`"
         )
     config = params.minhash(known)
-    threshold = params.section(known, "dedup").get("threshold", 0.7)
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-        raise UserError(f"`dedup.threshold` in params.yaml must be a number, not {threshold!r}")
+    threshold = params.threshold(known)
     names = list(known["snapshots"])
     before = names[: names.index(asked.name)]
     for name in before:

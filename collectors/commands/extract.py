@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,7 @@ from collectors.source import source
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the snapshot, and on how many cores."""
     command.add_argument("snapshot", metavar="SNAPSHOT", help="a name under `snapshots` in params.yaml")
-    command.add_argument(
-        "--workers",
-        type=places.positive,
-        default=os.cpu_count() or 1,
-        help="processes (default: one per core)",
-    )
+    places.add_workers(command)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def positive(value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is no whole number above 0")
     return int(value)
+
+
+def add_workers(command: argparse.ArgumentParser) -> None:
+    """Add on how many cores a command runs."""
+    command.add_argument(
+        "--workers", type=positive, default=os.cpu_count() or 1, help="processes (default: one per core)"
+    )
 
 
 def say(arguments: argparse.Namespace, name: str, facts: dict[str, Any]) -> None:

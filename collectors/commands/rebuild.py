@@ -36,12 +36,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="your copy of the data set, for an export of source `imported`",
     )
-    command.add_argument(
-        "--workers",
-        type=places.positive,
-        default=os.cpu_count() or 1,
-        help="processes (default: one per core)",
-    )
+    places.add_workers(command)
     command.add_argument("--partial", action="store_true", help="finish although addresses could not be had")
 
 
