@@ -16,6 +16,7 @@ COMMANDS = {
     "dedup": "filter and deduplicate the documents into a corpus",
     "refresh": "add the next snapshot of every source on the web, collect, build and score it",
     "audit": "check the chain from the report back to the raw bytes, and name what is not as recorded",
+    "push": "give the data of all commits to the remote, and say what it still lacks",
     "diff": "say which documents came, went and changed between two versions, and why",
     "overlap": "say which documents share word n-grams with other texts, such as a test set or a training dump",
     "export": "write a corpus as a data set that may be passed on, with a recipe for the rest",

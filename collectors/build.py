@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 REMOVED = "removed"
 _LISTED_GAPS = 20
+_WILDCARD = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
+_HOST = re.compile(r"https?://[^/*?\[]+\.[^/*?\[]+/")
+_COMMON = re.compile(r"https?(://)?|www\.")
+_TELLING = {"url": 4, "author": 3}
+"""Letters or digits that stand in a row in a pattern of a removal, by its kind; fewer are in nearly everything."""
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|^[#+-]|(?<![^\W_])_|_(?![^\W_])")
+_NUMBERED = re.compile(r"^([0-9]+)([.)])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +81,8 @@ def read_removals(path: Path) -> dict[str, str]:
             a document's id, `url:PATTERN` or `author:PATTERN`, with the `*`, `?` and `[…]` of a shell.
 
     Raises:
-        UserError: when the file is no such table, naming the line.
+        UserError: when the file is no such table, says something twice, or has a pattern that would remove nearly
+            everything, naming the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a byte order mark
@@ -88,6 +96,17 @@ def read_removals(path: Path) -> dict[str, str]:
             raise UserError(
                 f"line {number} of {path} is no removal; the first line is `id,reason`, and each further one a "
                 "document's 64-digit id, url:PATTERN or author:PATTERN, and a reason"
+            )
+        if number > 1 and (missing := _too_wide(row[0])):
+            raise UserError(
+                f"line {number} of {path} is no removal: {row[0]!r} covers nearly everything; give it {missing} "
+                "letters or digits in a row that tell what is meant, as the name of a host does"
+            )
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if (earlier := first.setdefault(_folded(row[0]), number)) < number:
+            raise UserError(
+                f"line {number} of {path} removes what line {earlier} does; keep one of them, with the reasons of both"
             )
     return {row[0]: row[1] for row in rows[1:]}
 
@@ -135,9 +154,18 @@ def remove(documents: Iterable[Document], removals: Mapping[str, str]) -> Iterat
 
 def _is_target(cell: str) -> bool:
     kind, _, pattern = cell.partition(":")
-    # A pattern of wildcards alone would remove everything.
-    named = kind in {"url", "author"} and any(character.isalnum() for character in pattern)
+    named = kind in _TELLING and any(character.isalnum() for character in pattern)
     return named or re.fullmatch("[0-9a-f]{64}", cell) is not None
+
+
+def _too_wide(target: str) -> int:
+    """Return how many characters in a row a pattern lacks; 0 if it names a host, or matches one text alone."""
+    kind, _, pattern = target.partition(":")
+    if _HOST.match(_folded(pattern)):
+        return 0
+    parts = _WILDCARD.split(_COMMON.sub("", _folded(pattern)))
+    longest = max(sum(map(str.isalnum, part)) for part in parts)
+    return _TELLING[kind] if kind in _TELLING and len(parts) > 1 and longest < _TELLING[kind] else 0
 
 
 def _authors(document: Document) -> set[str]:
@@ -239,7 +267,7 @@ def _card(facts: CorpusFacts, kept: Sequence[Document]) -> str:
 
 # {facts.name}
 
-{facts.n_documents} documents of {facts.content} from source `{facts.source}`, published from {facts.since}
+{facts.n_documents} documents of {escaped(facts.content)} from source `{facts.source}`, published from {facts.since}
 until {facts.until} (not included): {facts.n_characters:,} characters, {facts.n_bytes:,} bytes in UTF-8.
 {_completeness(facts.gaps)}
 | config | rows | what |
@@ -258,15 +286,19 @@ text may be passed on. sha256 of `documents.parquet`: `{facts.documents_sha256}`
 def _completeness(gaps: Sequence[str]) -> str:
     if not gaps:
         return ""
-    listed = "".join(f"- {_cell(gap)}\n" for gap in gaps[:_LISTED_GAPS])
+    listed = "".join(f"- {escaped(gap)}\n" for gap in gaps[:_LISTED_GAPS])
     more = f"- and {len(gaps) - _LISTED_GAPS} more, in `corpus.json`\n" if len(gaps) > _LISTED_GAPS else ""
     return f"\n**This snapshot is not complete:**\n\n{listed}{more}"
 
 
 def _table(title: str, counts: dict[str, int]) -> str:
-    rows = "".join(f"| {_cell(name)} | {n} |\n" for name, n in counts.items()) or "| none | 0 |\n"
+    rows = (
+        "".join(f"| {escaped(name) or 'unknown'} | {n} |\n" for name, n in counts.items()) or "| none | 0 |\n"
+    )
     return f"| {title} | documents |\n|---|---|\n{rows}"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ") or "unknown"
+def escaped(text: str) -> str:
+    """Return a stranger's text for a line or a cell of Markdown, where it shows as it is and does nothing else."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", line))

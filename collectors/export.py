@@ -5,7 +5,10 @@ metadata and a task for lm-evaluation-harness. A text that may not be passed on 
 where it came from. The same corpus at the same commit gives the same bytes.
 """
 
+import errno
 import json
+import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -15,11 +18,13 @@ from typing import Any
 import yaml
 
 from collectors import croissant
+from collectors.build import escaped
 from collectors.document import Document, UserError, read_documents, sha256_of, write_documents
 from collectors.recipe import FACTS, ROWS, Recipe, write_recipe
 
 DOCUMENTS = "documents.parquet"
 CROISSANT = "croissant.json"
+_SPDX = re.compile(r"(?!.*Ref-)[A-Za-z0-9.+-]+")
 
 
 def read_corpus(folder: Path) -> tuple[dict[str, Any], list[Document]]:
@@ -59,9 +64,25 @@ def export(folder: Path, recipe: Recipe, documents: Sequence[Document]) -> int:
     if not documents:
         raise UserError(f"corpus {recipe.name} holds no documents; there is nothing to export")
     open_ = [document for document in documents if document.redistributable]
-    work = folder.with_name(f".{folder.name}.tmp")
+    # Ours alone, for another export to the same folder may be under way.
+    work = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    try:
+        _fill(work, recipe, documents, open_)
+        work.replace(folder)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+            raise UserError(
+                f"{folder} was filled meanwhile and is left as it is; give a new folder"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return len(open_)
+
+
+def _fill(work: Path, recipe: Recipe, documents: Sequence[Document], open_: Sequence[Document]) -> None:
     files = [ROWS]
     if open_:
         files = [DOCUMENTS, ROWS]
@@ -73,8 +94,6 @@ def export(folder: Path, recipe: Recipe, documents: Sequence[Document]) -> int:
     described = json.dumps(metadata, indent=2, ensure_ascii=False)
     (work / CROISSANT).write_text(described + "\n", encoding="utf-8")
     (work / "README.md").write_text(_card(recipe, documents, open_), encoding="utf-8")
-    work.replace(folder)
-    return len(open_)
 
 
 def task_name(recipe: Recipe) -> str:
@@ -106,10 +125,7 @@ def lm_eval_task(recipe: Recipe) -> dict[str, Any]:
 def _described(recipe: Recipe, documents: Sequence[Document]) -> dict[str, Any]:
     since, until = (str(recipe.entry[key]) for key in ("since", "until"))
     licenses = sorted({document.license for document in documents if document.license})
-    known = [
-        f"https://spdx.org/licenses/{name}.html" if " " not in name and "Ref-" not in name else name
-        for name in licenses
-    ]
+    known = [f"https://spdx.org/licenses/{name}.html" if _SPDX.fullmatch(name) else name for name in licenses]
     return {
         "name": recipe.name,
         "description": f"{_about(recipe, documents)} Columns of lists and mappings are not declared here.",
@@ -147,7 +163,7 @@ def _card(recipe: Recipe, documents: Sequence[Document], open_: Sequence[Documen
     sections = [
         f"---\n{yaml.safe_dump(header, sort_keys=False).strip()}\n---",
         f"# {recipe.name}",
-        _about(recipe, documents),
+        escaped(_about(recipe, documents)),
         _licenses(documents),
         _incomplete(recipe),
         _rebuilding(recipe),
@@ -160,7 +176,7 @@ def _licenses(documents: Sequence[Document]) -> str:
     counts = Counter(
         (d.license or "unknown", "full text" if d.redistributable else "recipe alone") for d in documents
     )
-    rows = "\n".join(f"| {name} | {given} | {n} |" for (name, given), n in sorted(counts.items()))
+    rows = "\n".join(f"| {escaped(name)} | {given} | {n} |" for (name, given), n in sorted(counts.items()))
     return (
         "Each text keeps its own licence, in the column `license`, and its author's rights; `url` says where it came "
         f"from.\n\n| licence | here as | documents |\n|---|---|---|\n{rows}"
@@ -171,7 +187,7 @@ def _incomplete(recipe: Recipe) -> str:
     if not recipe.gaps:
         return ""
     return "**The snapshot behind this corpus is not complete:**\n\n" + "\n".join(
-        f"- {' '.join(gap.split())}" for gap in recipe.gaps
+        f"- {escaped(gap)}" for gap in recipe.gaps
     )
 
 
@@ -180,7 +196,7 @@ def _rebuilding(recipe: Recipe) -> str:
     changed = " with changes that are not committed" if recipe.modified else ""
     return f"""## All of it
 
-`{ROWS}` has a row for every document, and `{FACTS}` says how they were collected: by `{recipe.collector}` of
+`{ROWS}` has a row for every document, and `{FACTS}` says how they were collected: by {escaped(recipe.collector)} of
 freshbits, commit `{commit}`{changed}. From a clone of freshbits at that commit,
 
 ```console

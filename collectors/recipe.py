@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,10 +135,32 @@ def read_recipe(folder: Path) -> tuple[Recipe, dict[str, Wanted]]:
         raise UserError(
             f"{folder} holds no readable recipe; name a folder that `python -m collectors export` wrote"
         ) from error
-    kinds = {"name": str, "entry": dict, "filters": dict, "collector": str, "commit": str, "n_documents": int}
-    if len(wanted) != recipe.n_documents or not all(type(getattr(recipe, n)) is k for n, k in kinds.items()):
+    if wrong := _wrong(recipe):
+        raise UserError(
+            f"{folder / FACTS} has {wrong!r} of another kind than exports have; get the export again"
+        )
+    if len(wanted) != recipe.n_documents:
         raise UserError(f"{folder / FACTS} and {ROWS} beside it do not belong together; get the export again")
     return recipe, wanted
+
+
+def _wrong(recipe: Recipe) -> str:
+    """Return the first field of a stranger's recipe that holds what its type or its meaning forbids, empty for none."""
+    for name, kind in get_type_hints(Recipe).items():
+        if type(getattr(recipe, name)) is not (get_origin(kind) or kind):
+            return name
+    held = {
+        "commit": not recipe.commit or re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", recipe.commit),
+        "shards": all(map(re.compile(r"[\w.-]+").fullmatch, recipe.shards))
+        and all(map(_is_digest, recipe.shards.values())),
+        "gaps": all(isinstance(gap, str) for gap in recipe.gaps),
+        "documents_sha256": _is_digest(recipe.documents_sha256),
+    }
+    return next((name for name, sound in held.items() if not sound), "")
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def portable(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import zstandard
 
 from collectors.document import UserError
 
-SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+_PLAIN = (".txt", ".txt.gz", ".txt.zst")
+SUFFIXES = (*_PLAIN, ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 _LONGEST_LINE = 2**26
 _CHUNK = 2**20
@@ -60,15 +61,16 @@ def texts(path: Path, words: int) -> Iterator[tuple[str, str]]:
     try:
         if path.suffix == ".parquet":
             yield from _parquet_texts(path)
-        elif path.suffix == ".txt":
-            with path.open(encoding="utf-8", errors="replace", newline="") as file:
-                yield from _pieces(path, file, words)
         else:
             opened: Callable[[Path], IO[bytes]] = {".gz": _gzipped, ".zst": _zstandard}.get(
                 path.suffix, _plain
             )
-            with opened(path) as lines:
-                yield from _json_texts(path, lines)
+            with opened(path) as file:
+                if path.name.endswith(_PLAIN):
+                    plain = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+                    yield from _pieces(path, plain, words)
+                else:
+                    yield from _json_texts(path, file)
     except (OSError, EOFError, pa.ArrowException, zstandard.ZstdError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read ({said}); check the file") from error

@@ -16,9 +16,6 @@ from collectors.document import UserError
 from collectors.request import Request
 from collectors.source import source
 
-# How long after a window's end its last documents come to light; docs/sources.md says why.
-_LAGS = {"arxiv": timedelta(days=4)}
-_CC_NEWS_LAG = timedelta(days=3)
 _MONTH = re.compile(r"[-_][0-9]{4}[-_][0-9]{2}(?:[-_][0-9]{2})?$")
 Window = tuple[date, date]
 
@@ -131,7 +128,7 @@ def due(known: Mapping[str, Any], now: datetime) -> list[str]:
         asked.name
         for asked in upcoming
         if (source(asked.source).POLLS and asked.since <= now < asked.until)
-        or now >= asked.until + _lag(asked)
+        or now >= asked.until + source(asked.source).lag(asked)
     ]
 
 
@@ -150,20 +147,14 @@ def _stem(name: str) -> str:
     return _MONTH.sub("", name) or name
 
 
-def _lag(asked: Request) -> timedelta:
-    sites = asked.settings.get("sites")
-    if isinstance(sites, list) and any(isinstance(site, dict) and site.get("cc_news") for site in sites):
-        return _CC_NEWS_LAG
-    return _LAGS.get(asked.source, timedelta(0))
-
-
 def _next_month(day: date) -> date:
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
 def _over(newest: Request, now: datetime) -> Iterator[Window]:
     since = newest.until.date()
-    while (until := _next_month(since)) <= (now - _lag(newest)).date():
+    settled = now - source(newest.source).lag(newest)
+    while (until := _next_month(since)) <= settled.date():
         yield since, until
         since = until
 

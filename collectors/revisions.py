@@ -203,7 +203,7 @@ class Revision:
         if not self.remote:
             raise UserError(
                 f"{path} of {self} is not in the cache, and no remote is configured; "
-                "add one with `dvc remote add --default` and run `dvc push --all-commits` on a machine that has it"
+                "add one with `dvc remote add --default` and run `make push` on a machine that has it"
             )
         if trouble:
             raise UserError(
@@ -212,7 +212,7 @@ class Revision:
             )
         raise UserError(
             f"{path} of {self} is neither in the cache nor in remote {self.remote}: it was never pushed; "
-            "run `dvc push --all-commits` on a machine that has it"
+            "run `make push` on a machine that has it"
         )
 
 

@@ -4,6 +4,7 @@ A source is a module. Adding one takes its file, a fixture pair and a line in `S
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Protocol
 
 from collectors import packages
@@ -49,6 +50,9 @@ class Source(Protocol):
     @property
     def SETTINGS(self) -> Mapping[str, Any]:  # noqa: N802
         """What an entry in `params.yaml` may set, with the defaults."""
+
+    def lag(self, request: Request, /) -> timedelta:
+        """Return how long after the end of a request's window the last of its documents come to light."""
 
     def collect(self, request: Request, fetcher: Fetcher, /) -> None:
         """Ask the world for what answers a request; all that the fetcher gets is kept.

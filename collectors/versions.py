@@ -16,8 +16,8 @@ import duckdb
 import pyarrow as pa
 from tqdm import tqdm
 
-from collectors import changes, params, resemblance
-from collectors.changes import Version
+from collectors import causes, changes, params, resemblance
+from collectors.changes import SCHEMA, Version
 from collectors.document import UserError
 from collectors.revisions import Revision
 
@@ -25,46 +25,6 @@ SECTIONS = ("dedup", "filters", "snapshots")
 """Sections of params.yaml that decide what a corpus holds."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-SCHEMA = pa.schema(
-    [
-        ("snapshot", pa.string()),
-        ("id", pa.string()),
-        ("change", pa.string()),
-        ("cause", pa.string()),
-        ("reason", pa.string()),
-        ("value", pa.float64()),
-        ("threshold", pa.float64()),
-        ("match_id", pa.string()),
-        ("match_corpus", pa.string()),
-        ("similarity", pa.float64()),
-        ("because", pa.string()),
-        ("native_id", pa.string()),
-        ("url", pa.string()),
-        ("published", pa.timestamp("us", tz="UTC")),
-        ("text_sha256_before", pa.string()),
-        ("text_sha256_after", pa.string()),
-        ("n_characters_before", pa.int64()),
-        ("n_characters_after", pa.int64()),
-        ("extractor_before", pa.string()),
-        ("extractor_after", pa.string()),
-        ("near_id", pa.string()),
-        ("near_corpus", pa.string()),
-        ("near_similarity", pa.float64()),
-    ]
-)
-"""A row for each document that came, went or changed.
-
-`change` is added, removed or changed. `cause` and its details say what keeps the document out of the version
-that lacks it: `snapshot` (that version has no such snapshot), `filter` (`reason`, `value`, `threshold`),
-`duplicate` (`reason`, `match_*`, `similarity`), `removal` (`reason` is the one given), `rule` (`reason` of the
-source), `source` (the source did not give it), `unbuilt` (it was extracted, and the corpus not built since; or that
-version lists the snapshot, and has no corpus of it).
-Of a changed document it says what made the other text: `extractor` (its version differs), `source` (the raw
-bytes differ), `code` (neither does). `because` names what differs between the versions and explains it. `near_*` is
-the document of the earlier version that an added one repeats. Name and address are blank where the cause is
-`removal`: what was asked to be forgotten is not named again.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +61,12 @@ class Change:
     """Documents that came, went or changed for one cause.
 
     Attributes:
-        change: added, removed or changed.
+        change: added, removed, changed or metadata.
         cause: one of those that `SCHEMA` explains.
-        reason: the filter, kind of duplicate, rule or removal, empty for other causes.
+        reason: the filter, kind of duplicate, rule, removal or names of metadata, empty for other causes.
         because: what differs between the versions and explains it, empty where nothing is known to.
         documents: how many.
-        characters: theirs, in the version that has them; in the later one for changed documents.
+        characters: theirs, in the version that has them; in the later one for those that both have.
         repeated: how many of the added are near duplicates of a document of the earlier version;
             None where signatures cannot be compared.
     """
@@ -130,11 +90,11 @@ class SnapshotDiff:
     changes: tuple[Change, ...]
 
     def documents(self, change: str) -> int:
-        """Return how many documents were added, removed or changed."""
+        """Return how many documents were added, removed, changed or are of other metadata."""
         return sum(c.documents for c in self.changes if c.change == change)
 
     def characters(self, change: str) -> int:
-        """Return how many characters were added, removed or changed."""
+        """Return how many characters these documents have."""
         return sum(c.characters for c in self.changes if c.change == change)
 
 
@@ -147,7 +107,7 @@ class Diff:
         after: the later one.
         parameters: what differs in params.yaml, by key.
         snapshots: those that either version has, in the order of params.yaml, new ones last.
-        rows: a row for each document that came, went or changed; see `SCHEMA`.
+        rows: a row for each document that differs; see `SCHEMA`.
         incomparable: why near duplicates could not be looked for, empty where they were.
         outdated: the parameters of each workspace among the two under which dvc.lock does not record its corpora.
     """
@@ -197,13 +157,15 @@ def diff(before: Revision, after: Revision, names: Sequence[str] | None = None) 
     parameters = _parameters(old, new, chosen)
     with duckdb.connect() as connection:
         try:
-            changes.create(connection, old, new, [(each.key, str(each)) for each in parameters])
+            changes.create(connection)
+            causes.create(connection, old, new, [(each.key, str(each)) for each in parameters])
             shown = tqdm(chosen, desc="comparing", unit=" corpora", disable=None, leave=False)
             for position, name in enumerate(shown):
-                changes.compare(connection, position, name, old, new)
+                if changes.compare(connection, position, name, old, new):
+                    causes.find(connection, position, name, old, new)
             incomparable = _find_repeats(connection, chosen, old, new)
-            changes.explain(connection)
-            rows = connection.sql("SELECT * EXCLUDE (position, content) FROM rows ORDER BY position, id")
+            causes.explain(connection)
+            rows = connection.sql("SELECT * EXCLUDE (position) FROM rows ORDER BY position, id")
             snapshots = tuple(
                 _summary(connection, name, old, new, compared=not incomparable) for name in chosen
             )

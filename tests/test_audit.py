@@ -4,18 +4,22 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import transformers
 import yaml
+from dvc.repo import Repo
 from test_collectors_commands import SNAPSHOT, params
 from test_news import html
 from test_packages import install
@@ -25,13 +29,18 @@ from test_transformers_model import WIDE, save_model
 
 from collectors import snapshot, warc
 from collectors.__main__ import main
-from collectors.audit import documents, files, results
+from collectors.audit import documents, files, models, results, verdicts
 from collectors.audit.finding import Finding, merged, refusal
 from collectors.build import write_corpus
-from collectors.document import Document, UserError, read_documents, sha256_of, write_documents
+from collectors.commands.audit import _rules as judging
+from collectors.document import Document, Match, UserError, read_documents, sha256_of, write_documents
+from collectors.minhash import MinHashConfig, read_signatures, write_signatures
+from collectors.params import read
 from collectors.request import Request, request
 from collectors.snapshot import write_manifest
 from evaluate import genes
+from evaluate.__main__ import main as evaluate
+from evaluate.backends import weights
 from evaluate.corpus import built_corpus
 from samples import ROOT
 from world import World
@@ -66,7 +75,8 @@ def audit(
     removals: dict[str, str] | None = None, sample: int | None = None, asked: Request = ASKED
 ) -> documents.Checked:
     """Check the chain of the corpus, as if DVC knew nothing of it."""
-    return documents.check(asked, CORPORA, removals or {}, lambda _: True, sample=sample, workers=1)
+    rules = judging(asked, read())
+    return documents.check(asked, CORPORA, removals or {}, rules, lambda _: True, sample=sample, workers=1)
 
 
 def rewrite(path: Path, edit: Callable[[Document], Document | None]) -> Document:
@@ -170,7 +180,7 @@ def test_raw_records_that_are_not_those_of_the_manifest_are_named() -> None:
         shard.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         (finding,) = [f for f in audit().findings if f.rule == documents._WHOLE]
         assert shard.name in finding.what
-        assert finding.remedy == "restore the snapshot with `dvc checkout`"
+        assert finding.remedy.endswith("delete corpora/raw/first and run `dvc checkout corpora/raw/first`")
     shard.unlink()
     assert documents._WHOLE in {f.rule for f in audit().findings}
 
@@ -241,17 +251,17 @@ def test_removals_must_be_honoured(corpus: Path) -> None:
 
 def test_a_removed_document_that_still_says_something_is_named(corpus: Path) -> None:
     """Its text, title, address and metadata must be gone, and the reason must be that of the list."""
-    (corpus / "corpora" / "removed.csv").write_text("id,reason\nurl:https*,asked\n")
+    (corpus / "corpora" / "removed.csv").write_text("id,reason\nurl:*/moss*,asked\n")
     assert main(["dedup", "first"]) == 0
     path = CORPORA / "first" / "dropped.parquet"
     for left in ({"text": "x"}, {"title": "x"}, {"url": "x"}, {"metadata": {"removal": "x"}}):
         rows = list(read_documents(path))
         rewrite(path, lambda d: replace(d, **left))  # noqa: B023
-        found = audit({"url:https*": "asked"}).findings
+        found = audit({"url:*/moss*": "asked"}).findings
         assert documents._ACCOUNTED in {f.rule for f in found}
         assert rows[0].id in found[0].what
         write_documents(path, rows)
-    assert audit({"url:https*": "asked"}).findings == []
+    assert audit({"url:*/moss*": "asked"}).findings == []
 
 
 def cell(path: Path, **columns: Any) -> None:
@@ -383,6 +393,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / "corpora" / name, folder / "corpora")
     (folder / "corpora" / "removed.csv").write_text("id,reason\nurl:*IDNA*,asked\nauthor:nobody,asked\n")
     save_model(folder / "models" / "tiny", transformers.LlamaConfig(**WIDE))
+    tiny = weights.identity(str(folder / "models" / "tiny")).removeprefix("sha256:")
 
     def shrink(params: dict[str, Any]) -> None:
         chosen = {"prose-2026-09": ("funcy", "idna", "pygtrie"), "prose-2026-10": ("atpublic", "iniconfig")}
@@ -391,7 +402,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             entry = params["snapshots"][name]
             entry["distributions"] = {key: entry["distributions"][key] for key in kept}
         params["models"] = {
-            "tiny": {"backend": "transformers", "source": "models/tiny", "name": "org/tiny"},
+            "tiny": {"backend": "transformers", "source": "models/tiny", "name": "org/tiny", "sha256": tiny},
             "gzip": {"backend": "compressors"},
         }
         params["score"] = {"protocol": "full", "window": 200, "stride": 60}
@@ -403,7 +414,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "git", "init", "--quiet")
     run(folder, "git", "config", "user.email", "tests@freshbits.example")
     run(folder, "git", "config", "user.name", "tests")
-    run(folder, "dvc", "repro")
+    steps = product(("collect", "extract", "dedup"), ("prose-2026-09", "prose-2026-10"))
+    measures = product(("score", "entropy", "membership", "phylogeny", "passages"), ("--all",))
+    with pytest.MonkeyPatch.context() as patch:
+        # What `dvc repro` would run, without a process for each.
+        patch.chdir(folder)
+        assert not any(map(main, steps))
+        assert not any(map(evaluate, [*measures, ("fit",), ("report",)]))
+        with Repo(".") as repo:
+            repo.commit(force=True)
     commit(folder)
     return folder
 
@@ -452,7 +471,8 @@ def test_a_finished_repository_is_clean(inside: Path, capsys: pytest.CaptureFixt
     status, said = command(capsys, "--full")
     assert (status, said["clean"], said["findings"]) == (0, True, [])
     assert said["commit"] == run(inside, "git", "rev-parse", "HEAD").strip()
-    assert said["checked"]["again"] == said["checked"]["documents"] == said["checked"]["records"] == 5
+    assert {said["checked"][what] for what in ("again", "judged", "documents", "records")} == {5}
+    assert (said["checked"]["models"], said["missing_models"]) == (1, [])
     assert said["removed"] == [
         {"line": "url:*IDNA*", "reason": "asked", "documents": 1},
         {"line": "author:nobody", "reason": "asked", "documents": 0},
@@ -514,26 +534,115 @@ def test_a_flipped_bit_in_what_the_audit_itself_reads_is_found(
     assert name in {finding["where"] for finding in said["findings"]}
 
 
+def remedied(finding: dict[str, str]) -> None:
+    """Do what the first part of a remedy says."""
+    deleting, command = re.findall(r"^(delete it and run )?`([^`]+)`", finding["remedy"])[0]
+    if deleting:
+        Path(finding["where"]).unlink()
+    run(Path(), *command.split())
+
+
 @pytest.mark.slow
 def test_what_dvc_takes_for_unchanged_is_read_all_the_same(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bit that a disk lost: `dvc status` sees nothing, the audit names one file, and its remedy restores it."""
+    """A bit that a disk lost: `dvc status` sees nothing, the audit names the file alone, and how to have it back."""
     assert "up to date" in run(copied, "dvc", "status")
-    path = copied / "corpora" / "prose-2026-09" / "documents.parquet"
-    flip(path)
+    (shard,) = (copied / "corpora" / "raw" / "prose-2026-09").glob("*.warc.gz")
+    damaged = [copied / "corpora" / "prose-2026-10" / "documents.parquet", shard]
+    for path in damaged:
+        flip(path)
     assert "up to date" in run(copied, "dvc", "status")
     status, said = command(capsys)
-    (finding,) = said["findings"]
-    assert (status, finding["where"]) == (1, "corpora/prose-2026-09/documents.parquet")
-    assert finding["remedy"].startswith("delete it and run `dvc checkout corpora/prose-2026-09`")
-    path.unlink()
-    assert command(capsys)[1]["findings"][0]["where"] == "corpora/prose-2026-09/documents.parquet"
-    run(copied, "dvc", "checkout", "corpora/prose-2026-09")
+    named = [path.relative_to(copied).as_posix() for path in damaged]
+    assert (status, sorted(finding["where"] for finding in said["findings"])) == (1, sorted(named))
+    for finding in said["findings"]:
+        remedied(finding)
     assert command(capsys)[0] == 0
     shutil.rmtree(copied / "results" / "scores" / "gzip")
     (finding,) = command(capsys)[1]["findings"]
     assert (finding["where"], finding["what"]) == ("results/scores/gzip", "missing")
+
+
+@pytest.mark.slow
+def test_a_raw_snapshot_that_is_gone_is_one_finding(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be checked without it is not told of, and what can be is checked; nothing would scrape it again."""
+    shutil.rmtree(copied / "corpora" / "raw" / "prose-2026-09")
+    status, said = command(capsys)
+    (finding,) = said["findings"]
+    assert (status, finding["where"]) == (1, "corpora/raw/prose-2026-09")
+    place = finding["where"]
+    assert finding["remedy"] == f"`dvc checkout {place}`, or `dvc pull {place}` where the cache lacks it"
+    assert said["checked"]["judged"] == said["checked"]["again"] + 3 == 5
+    remedied(finding)
+    assert command(capsys)[0] == 0
+
+
+@pytest.mark.slow
+def test_a_verdict_that_was_committed_is_judged_again(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All digests agree with a forged match and a flipped signature; running the stages again mends them."""
+    path = copied / "corpora" / "prose-2026-09" / "dropped.parquet"
+    signatures = copied / "corpora" / "documents" / "prose-2026-09.signatures.parquet"
+    whole = {file: file.read_bytes() for file in (path, signatures)}
+    (other,) = list(read_documents(path.with_name("documents.parquet")))[:1]
+    match = Match(id=other.id, corpus="prose-2026-09", similarity=0.8)
+    row = rewrite(path, lambda d: replace(d, duplicate=match))
+    signed = read_signatures(signatures, MinHashConfig())
+    values = signed.signatures.copy()
+    values[0, 0] ^= np.uint32(1)
+    write_signatures(signatures, replace(signed, signatures=values))
+    with Repo(".") as repo:
+        repo.commit(force=True)
+    commit(copied)
+    assert "up to date" in run(copied, "dvc", "status")
+    status, said = command(capsys)
+    found = {(f["where"], f["rule"]): f for f in said["findings"]}
+    forged, flipped = (f"{file.relative_to(copied)}" for file in (path, signatures))
+    assert (status, set(found)) == (1, {(forged, verdicts._MATCHED), (flipped, verdicts._SIGNED)})
+    assert row.id in found[forged, verdicts._MATCHED]["what"]
+    assert signed.ids[0] in found[flipped, verdicts._SIGNED]["what"]
+    for finding in found.values():
+        remedied(finding)
+    assert {file: file.read_bytes() for file in whole} == whole
+
+
+@pytest.mark.slow
+def test_a_model_that_is_another_is_named_and_one_that_is_missing_is_said(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Models are fetched: without one the data are as they should be, and the audit says what it did not read."""
+    folder = copied / "models" / "tiny"
+    flip(next(folder.glob("*.safetensors")))
+    status, said = command(capsys)
+    (finding,) = said["findings"]
+    assert (status, finding["where"], finding["rule"]) == (1, "models/tiny", models._STATED)
+    assert finding["what"].startswith("its sha256 is ")
+    shutil.rmtree(folder)
+    status, said = command(capsys)
+    assert (status, said["missing_models"], said["checked"]["models"]) == (0, ["tiny"], 0)
+    assert main(["audit"]) == 0
+    assert "model tiny is not here and was not checked" in capsys.readouterr().out
+
+
+def test_models_are_held_against_what_is_stated_of_them(workspace: Path) -> None:
+    """A file, a folder; not those that state nothing, as hub ids and compressors."""
+    (workspace / "folder").mkdir()
+    for name in ("a.gguf", "folder/a.safetensors", "folder/b.json"):
+        (workspace / name).write_bytes(name.encode())
+    stated = {
+        "file": {"source": "a.gguf", "sha256": sha256_of(Path("a.gguf"))},
+        "folder": {"source": "folder", "sha256": weights.identity("folder").removeprefix("sha256:")},
+        "hub": {"source": "org/name", "revision": "0" * 40},
+        "gzip": {"backend": "compressors"},
+        "absent": {"source": "b.gguf", "sha256": "0" * 64},
+    }
+    assert models.check(Path(), stated) == (2, ["absent"], [])
+    (workspace / "folder" / "c").touch()
+    (workspace / "a.gguf").write_bytes(b"other")
+    read, missing, found = models.check(Path(), stated)
+    assert (read, missing, [finding.where for finding in found]) == (2, ["absent"], ["a.gguf", "folder"])
 
 
 @pytest.mark.slow
@@ -579,6 +688,8 @@ def test_a_lie_that_was_committed_is_found(copied: Path, capsys: pytest.CaptureF
                 ("scores", "tiny"),
                 ("entropy", "tiny"),
                 ("membership", "tiny"),
+                ("passages", "gzip"),
+                ("passages", "tiny"),
             )
         ),
         ("results/scores.csv", results._TABLE),

@@ -41,7 +41,10 @@ STAGES: dict[str, Any] = {
         "deps": [CODE, "results/scores"],
         "outs": [
             f"results/{name}.csv"
-            for name in ("scores", "entropy", "differences", "fits", "points", "scaling", "law", "trend")
+            for name in (
+                *("scores", "entropy", "differences", "fits", "points", "scaling", "law", "trend"),
+                *("relatives", "predictions", "distances"),
+            )
         ],
     },
 }
@@ -195,6 +198,24 @@ def test_a_printed_number_finds_its_rows(project: list[str], traced: Traced) -> 
         assert exact["line"] in [hit["line"] for hit in found if hit["table"] == exact["table"]]
         for hit in found:
             assert abs(Decimal(hit["value"]) - Decimal(asked)) <= Decimal(5).scaleb(-digits - 1)
+
+
+@pytest.mark.slow
+def test_rows_that_hold_a_number_are_told_apart(
+    project: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with the address that leads to it alone, where there are several."""
+    del project
+    assert main(["trace", f"scores.csv:model=gzip,corpus={CORPUS},metric=bits_per_character"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    addresses = [line.split(maxsplit=1)[1] for line in lines if line.startswith("  address    ")]
+    assert len(addresses) == 2
+    for address in addresses:
+        assert main(["trace", address]) == 0
+        out = capsys.readouterr().out
+        assert out.splitlines()[0] in lines
+        assert out.count("results/scores.csv, line ") == 1
+        assert "  address  " not in out
 
 
 @pytest.mark.slow

@@ -7,10 +7,12 @@ have by count.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from test_arxiv import Arxiv
 from test_collectors_commands import build, run
 from test_packages import install
@@ -31,7 +34,7 @@ from collectors.croissant import CONTEXT
 from collectors.document import UserError, read_documents, sha256_of
 from collectors.export import export
 from collectors.recipe import Recipe, Wanted, compare, portable
-from samples import InstantClock, make_document
+from samples import ROOT, InstantClock, make_document
 from world import World
 
 GROW = b"def grow(stone, moss):\n    return [patch for patch in stone if patch.damp and moss.likes(patch)]\n"
@@ -317,6 +320,63 @@ def test_an_export_says_what_is_missing(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["gaps"] == ["a site was down"]
 
 
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    """On the card of an export, in its table and its list, and no licence becomes an address."""
+    license_ = "../x](http://h) | <b>\n---\nlicense: mit"
+    hostile = make_document("text", 1, license=license_, language="a:")
+    asked = replace(
+        recipe(1),
+        gaps=["![x](http://h/pixel)\n# y"],
+        collector="`</code>",
+        entry={**WINDOW, "source": "s", "content": "[c](http://h)"},
+    )
+    export(tmp_path / "out", asked, [hostile])
+    card = (tmp_path / "out" / "README.md").read_text()
+    header, _, body = card.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(header)["license"] == "other"
+    reader = MarkdownIt("commonmark").enable("table")
+    inline = [child for token in reader.parse(body) for child in token.children or []]
+    assert {token.type for token in inline} == {
+        "text", "softbreak", "strong_open", "strong_close", "code_inline"
+    }  # fmt: skip
+    assert "../x](http://h) | <b> --- license: mit" in "".join(token.content for token in inline)
+    metadata = json.loads((tmp_path / "out" / "croissant.json").read_text())
+    assert metadata["license"] == [license_]
+
+
+class Meanwhile(list[Any]):
+    """Documents, while which are written for the first time something happens."""
+
+    def __init__(self, documents: Sequence[Any], happens: Callable[[], object]) -> None:
+        super().__init__(documents)
+        self.happens = [happens]
+
+    def __iter__(self) -> Iterator[Any]:
+        if any(Path().glob(".out.*")) and self.happens:
+            self.happens.pop()()
+        return super().__iter__()
+
+
+@pytest.mark.usefixtures("moss")
+def test_two_exports_at_once_do_not_destroy_each_other() -> None:
+    """The one that is done first stands whole, and the other says so."""
+    other = [sys.executable, "-m", "collectors", "export", "moss-2026-09", "-o", "out"]
+    given = {**os.environ, "PYTHONPATH": str(ROOT)}
+    documents = [make_document(f"text {i}", i) for i in range(3)]
+    late = Meanwhile(documents, lambda: subprocess.run(other, env=given, check=True))
+    with pytest.raises(UserError, match="out was filled meanwhile and is left as it is"):
+        export(Path("out"), recipe(3), late)
+    assert not late.happens
+    assert json.loads(Path("out/recipe.json").read_text())["name"] == "moss-2026-09"
+    assert {path.name for path in Path().glob("*out*")} | {path.name for path in Path().glob(".out*")} == {
+        "out"
+    }
+    held = json.loads(Path("out/croissant.json").read_text())["distribution"]
+    assert {file["name"]: file["sha256"] for file in held} == {
+        name: sha256_of(Path("out") / name) for name in ("documents.parquet", "recipe.parquet")
+    }
+
+
 @pytest.mark.usefixtures("moss")
 def test_two_exports_are_the_same_bytes(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
     """Whatever the clock, and nothing names a path of this machine."""
@@ -513,6 +573,17 @@ def _damage(name: str, old: bytes, new: bytes) -> Callable[[], None]:
             "snapshot name '../elsewhere' must be of",
         ),
         (_damage("recipe.json", b'"packages"', b'"cellars"'), "source 'cellars' is unknown"),
+        (_damage("recipe.json", b'"gaps": []', b'"gaps": 5'), "recipe.json has 'gaps' of another kind"),
+        (_damage("recipe.json", b'"gaps": []', b'"gaps": [{}]'), "recipe.json has 'gaps' of another kind"),
+        (_damage("recipe.json", b'"shards": {', b'"shards": {"../x": "0",'), "has 'shards' of another kind"),
+        (_damage("recipe.json", b'"shards": {', b'"shards": {"x": 1,'), "has 'shards' of another kind"),
+        (_damage("recipe.json", b'"modified": false', b'"modified": null'), "has 'modified' of another kind"),
+        (_damage("recipe.json", b'"commit": "', b'"commit": "x'), "has 'commit' of another kind"),
+        (_damage("recipe.json", b'"n_documents": 2', b'"n_documents": true'), "has 'n_documents' of another"),
+        (
+            _damage("recipe.json", b'"documents_sha256": "', b'"documents_sha256": "x'),
+            "has 'documents_sha256' of",
+        ),
         (_damage("recipe.json", b"{", b"["), "holds no readable recipe"),
         (
             _damage("recipe.parquet", b"PAR1", b"PAR9"),

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -54,6 +54,9 @@ class Toy:
         }
     )
     SETTINGS: Mapping[str, Any] = field(default_factory=dict)
+
+    def lag(self, _request: Request, /) -> timedelta:
+        return timedelta(0)
 
     def collect(self, _request: Request, fetcher: Fetcher, /) -> None:
         self.run(fetcher)

@@ -13,10 +13,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
-from test_arxiv import targz, tex
-from test_refresh import PAPERS, SITE, essay, serve, variables
+from test_arxiv import Arxiv
+from test_refresh import PAPERS, SITE, essay, paper, serve, variables
 
 from collectors import refresh
 from collectors.__main__ import main
@@ -207,14 +208,17 @@ def test_two_at_once_are_refused(workspace: Path, capsys: pytest.CaptureFixture[
     assert "another refresh of this repository is running" in capsys.readouterr().err
 
 
-def repository(folder: Path, snapshots: dict[str, Any], upcoming: dict[str, Any]) -> Path:
-    """Make a repository of this code that scores with gzip alone."""
+def repository(folder: Path, snapshots: dict[str, Any], upcoming: dict[str, Any], last: str = "") -> Path:
+    """Make a repository of this code that scores with gzip alone; its pipeline may end with an earlier stage."""
     folder.mkdir()
     for name in ("collectors", "evaluate", ".dvc"):
         ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+    for name in (".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
+    pipeline = (ROOT / "dvc.yaml").read_text()
+    end = pipeline.index("\n\n", pipeline.index(f"\n  {last}:\n")) if last else None
+    (folder / "dvc.yaml").write_text(pipeline[:end])
     (folder / "corpora").mkdir()
     for name in (".gitignore", "removed.csv"):
         shutil.copy(ROOT / "corpora" / name, folder / "corpora")
@@ -251,7 +255,7 @@ def cron(folder: Path, *arguments: str, **more: str) -> "subprocess.CompletedPro
 @pytest.fixture
 def given(tmp_path: Path, world: World) -> dict[str, str]:
     """The environment of a collection from a world with papers and a town's news."""
-    serve(world, tmp_path / "served")
+    serve(world, tmp_path / "served", page=10)  # few requests, for arXiv is asked every three seconds
     return {name: value for name, value in variables(tmp_path, world).items() if name != "FRESHBITS_NETWORK"}
 
 
@@ -262,7 +266,7 @@ def test_a_refresh_adds_asks_builds_and_says_what_is_new_and_a_second_one_does_n
     """From cron: the next papers are collected and scored, the news get a round, and nothing is asked twice."""
     papers = {"papers-2026-09": entry(PAPERS, "2026-09-01", "2026-10-01", max_documents=1)}
     waiting = {"news-2026-10": entry(NEWS, "2026-10-01", "2099-01-01", max_documents=1)}
-    folder = repository(tmp_path / "repository", papers, waiting)
+    folder = repository(tmp_path / "repository", papers, waiting, last="score")
     before = (folder / "params.yaml").read_text()
     done = cron(folder, *TOWN, **given)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -295,7 +299,7 @@ def test_a_refresh_adds_asks_builds_and_says_what_is_new_and_a_second_one_does_n
 def test_news_whose_window_is_over_become_a_snapshot(tmp_path: Path, given: dict[str, str]) -> None:
     """The last round completes them; their entry moves, and the pipeline takes what was collected."""
     waiting = {"news-2026-10": entry(NEWS, "2026-10-01", "2026-11-01", max_documents=1)}
-    folder = repository(tmp_path / "repository", {}, waiting)
+    folder = repository(tmp_path / "repository", {}, waiting, last="dedup")
     # Until then nothing is to be built, and stages over no snapshots are no pipeline.
     done = cron(folder, **given)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -310,9 +314,9 @@ def test_news_whose_window_is_over_become_a_snapshot(tmp_path: Path, given: dict
 def test_a_failed_refresh_leaves_params_as_they_were_unless_a_collection_was_begun(
     tmp_path: Path, world: World, given: dict[str, str]
 ) -> None:
-    """Without a contact nothing is begun; with a paper that cannot be had, what was had waits to be gone on with."""
-    papers = {"papers-2026-09": entry(PAPERS, "2026-09-01", "2026-10-01", max_documents=1)}
-    folder = repository(tmp_path / "repository", papers, {})
+    """Without a contact nothing is begun; with a corpus that cannot be built, what was collected stays."""
+    news = {"news-2026-09": entry(NEWS, "2026-09-01", "2026-10-01", max_documents=1)}
+    folder = repository(tmp_path / "repository", news, {}, last="dedup")
     before = (folder / "params.yaml").read_bytes()
     nobody = cron(folder, *TOWN, **{**given, "FRESHBITS_CONTACT": ""})
     assert nobody.returncode == 2
@@ -324,44 +328,65 @@ def test_a_failed_refresh_leaves_params_as_they_were_unless_a_collection_was_beg
     assert not world.asked
 
     # What fails now comes after the collection.
-    change(folder, lambda params: params["filters"].pop("papers"))
+    change(folder, lambda params: params["filters"].pop("news"))
     unfiltered = cron(folder, *TOWN, **given)
     assert unfiltered.returncode == 2
-    assert "params.yaml has no filters for content 'papers'" in unfiltered.stderr
+    assert "params.yaml has no filters for content 'news'" in unfiltered.stderr
     assert unfiltered.stderr.splitlines()[-1] == (
-        "error: `dvc repro` failed, for the reasons above; papers-2026-10 was begun, so that params.yaml keeps what "
+        "error: `dvc repro` failed, for the reasons above; news-2026-10 was begun, so that params.yaml keeps what "
         "was added; mend that and refresh again"
     )
-    assert "papers-2026-10" in yaml.safe_load((folder / "params.yaml").read_text())["snapshots"]
+    assert "news-2026-10" in yaml.safe_load((folder / "params.yaml").read_text())["snapshots"]
 
 
 @pytest.mark.slow
-def test_an_interrupted_refresh_goes_on_where_it_was(
-    tmp_path: Path, world: World, given: dict[str, str]
+def test_a_refresh_that_is_stopped_leaves_nothing_running_and_goes_on_where_it_was(
+    tmp_path: Path, world: World
 ) -> None:
-    """The entry stays for what was begun; the next refresh adds nothing, and asks for no listing again."""
+    """By SIGTERM as by Ctrl-C, params.yaml goes back unless something was begun; kill -9 ends what it started, too."""
+    arxiv = Arxiv(world, [paper("2610.00001", "2026-10-05", words=essay(3), modified="2026-10-05")])
     papers = {"papers-2026-09": entry(PAPERS, "2026-09-01", "2026-10-01", max_documents=1)}
-    folder = repository(tmp_path / "repository", papers, {})
-    change(folder, lambda params: params["filters"].pop("papers"))  # no need to build and score them here
-    whole = targz(main__tex=tex(essay(3)))
-    world.on("export.arxiv.org", "/src/2610.00001v1", Answer(body=whole, drip=0.5), whole)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "collectors", "refresh", *TOWN],
-        cwd=folder, env={**os.environ, **given}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    while "/src/2610.00001v1" not in world.paths("export.arxiv.org"):
-        assert process.poll() is None, "finished before it could be interrupted"
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130, said
+    folder = repository(tmp_path / "repository", papers, {}, last="collect")
+    given = variables(tmp_path, world)
+    before = (folder / "params.yaml").read_bytes()
+    (source,) = (row.source for row in arxiv.rows)
+    never = Answer(body=b" " * 600, drip=0.5)
+
+    def stopped(number: signal.Signals, host: str, path: str) -> tuple[int, str]:
+        """Send a signal to the command alone when a path was asked for; return its status, and what was said."""
+        n = world.paths(host).count(path)
+        with (tmp_path / "said").open("w+") as said:
+            process = psutil.Popen(
+                [sys.executable, "-m", "collectors", "refresh", *TOWN],
+                cwd=folder, env={**os.environ, **given}, stdin=subprocess.DEVNULL, stderr=said,
+            )  # fmt: skip
+            while world.paths(host).count(path) == n:
+                assert process.poll() is None, "finished before it could be stopped"
+                time.sleep(0.05)
+            started = process.children(recursive=True)
+            assert any("collect" in child.cmdline() for child in started)
+            process.send_signal(number)
+            status = process.wait(timeout=60)
+            assert not psutil.wait_procs(started, timeout=20)[1]
+            said.seek(0)
+            return status, said.read()
+
+    world.on("oaipmh.arxiv.org", "/oai", never)
+    status, said = stopped(signal.SIGTERM, "oaipmh.arxiv.org", "/oai")
+    assert status == 130, said
     assert said.endswith("interrupted; what was done is kept: run the same command again to go on\n")
-    after = (folder / "params.yaml").read_bytes()
-    assert b"papers-2026-10" in after
+    assert (folder / "params.yaml").read_bytes() == before
+
+    world.on("oaipmh.arxiv.org", "/oai", arxiv.oai)
+    world.on("export.arxiv.org", "/src/2610.00001v1", never, never, source)
+    for number, expected in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
+        status, said = stopped(number, "export.arxiv.org", "/src/2610.00001v1")
+        assert status == expected, said
+        after = (folder / "params.yaml").read_bytes()
+        assert b"papers-2026-10" in after
     listed = world.paths("oaipmh.arxiv.org")
 
-    cron(folder, *TOWN, **given)
+    assert cron(folder, *TOWN, **given).returncode == 0
     assert (folder / "params.yaml").read_bytes() == after
     assert read_snapshot(folder / "corpora" / "raw" / "papers-2026-10").n_records > 0
     assert world.paths("oaipmh.arxiv.org") == listed

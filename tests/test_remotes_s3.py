@@ -11,12 +11,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
+from test_remotes import AUTHOR, remote
 
 from samples import ROOT
 
 BIN = Path(sys.executable).parent
 PATH = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-AUTHOR = ("-c", "user.name=Tests", "-c", "user.email=tests@freshbits.example")
 KEY, SECRET = "tests", "a secret of tests"
 
 
@@ -80,8 +81,10 @@ def test_every_version_goes_through_s3_and_a_wrong_key_gets_nothing(tmp_path: Pa
     # The Makefile last: it stands for what `make setup` makes, which is older than neither of the others.
     for name in ("pyproject.toml", "constraints.txt", "Makefile"):
         shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "collectors", folder / "collectors", ignore=shutil.ignore_patterns("__pycache__"))
     done(folder, "git", "init", "--quiet")
-    done(folder, "dvc", "init", "--quiet")
+    with Repo.init(str(folder)):
+        pass
     for tag in ("first", "second"):
         (folder / corpus / "documents.parquet").write_bytes(tag.encode() * 1000)
         done(folder, "dvc", "add", "--quiet", str(corpus))
@@ -89,8 +92,8 @@ def test_every_version_goes_through_s3_and_a_wrong_key_gets_nothing(tmp_path: Pa
         done(folder, "git", *AUTHOR, "commit", "--quiet", "--message", tag)
         done(folder, "git", "tag", tag)
         if tag == "first":
-            done(folder, "dvc", "remote", "add", "--default", "s3", "s3://freshbits/data")
-            done(folder, "dvc", "remote", "modify", "s3", "endpointurl", endpoint)
+            remote(folder, "s3", "s3://freshbits/data", endpointurl=endpoint)
+            (folder / ".dvc" / "config.local").rename(folder / ".dvc" / "config")
     push = ("make", "--silent", "push", f"BIN={BIN}", "READY=Makefile")
     assert run(folder, *push, secret="another").returncode != 0
     assert not [path for path in (tmp_path / "buckets").rglob("*") if path.is_file()]
@@ -103,8 +106,7 @@ def test_every_version_goes_through_s3_and_a_wrong_key_gets_nothing(tmp_path: Pa
     assert not (clone / corpus).exists()
     done(clone, "dvc", "pull")
     assert (clone / corpus / "documents.parquet").read_bytes() == b"second" * 1000
-    done(clone, "dvc", "remote", "add", "--default", "--local", "s3", "s3://freshbits/data")
-    done(clone, "dvc", "remote", "modify", "--local", "s3", "endpointurl", endpoint)
+    remote(clone, "s3", "s3://freshbits/data", endpointurl=endpoint)
     done(clone, "git", "checkout", "--quiet", "first")
     done(clone, "dvc", "pull")
     assert (clone / corpus / "documents.parquet").read_bytes() == b"first" * 1000

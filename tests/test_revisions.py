@@ -155,7 +155,7 @@ def test_without_a_remote_the_message_says_how_to_get_one(repository: Path) -> N
     """Files, and DVC's own list of a folder."""
     revision = open_revision("v1", repository)
     revision.local(DOCUMENTS).unlink()
-    wanted = r"documents.parquet of revision v1 \(\w{7}\) is not in the cache, and no remote .*dvc push --all-commits"
+    wanted = r"documents.parquet of revision v1 \(\w{7}\) is not in the cache, and no remote .*make push"
     with pytest.raises(UserError, match=wanted):
         revision.read_bytes(DOCUMENTS)
 
@@ -178,7 +178,7 @@ def test_what_was_never_pushed_is_said_to_be(repository: Path) -> None:
     revision = open_revision("v1", repository)
     revision.local(DOCUMENTS).unlink()
     with pytest.raises(
-        UserError, match="neither in the cache nor in remote storage: it was never pushed; run `dvc p"
+        UserError, match="neither in the cache nor in remote storage: it was never pushed; run `make p"
     ):
         revision.local(DOCUMENTS)
 

@@ -82,7 +82,7 @@ def planted(name: str) -> dict[str, Any]:
 def version(history: History, name: str, known: Sequence[str] = NAMES, new: Sequence[str] = ()) -> None:
     """Run what `dvc repro` would, in this process; record and commit it."""
     assert not any(map(collectors, [*product(("collect", "extract"), new), *product(("dedup",), known)]))
-    measures = product(("score", "entropy", "membership", "phylogeny"), ("--all",))
+    measures = product(("score", "entropy", "membership", "phylogeny", "passages"), ("--all",))
     assert not any(map(evaluate, [*measures, ("fit",), ("report",)]))
     with Repo(".") as repo:
         repo.commit(force=True)
@@ -226,7 +226,7 @@ def test_audit_names_a_corrupted_shard(history: History, said: Said, capfd: Capt
     with pytest.raises(SystemExit, match="^1$"):
         collectors(["audit", "--json", "--workers", "1"])
     findings = json.loads(capfd.readouterr().out)["findings"]
-    assert [finding["where"] for finding in findings] == [f"{shard}", f"{raw}"]
+    assert [finding["where"] for finding in findings] == [f"{shard}"]
     assert findings[0]["remedy"].startswith(f"delete it and run `dvc checkout {raw}`")
     assert collectors(["extract", SEPTEMBER]) == 2
     shard.unlink()

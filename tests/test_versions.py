@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from collectors import build, filters
 from collectors.__main__ import main
+from collectors.changes import SCHEMA
 from collectors.dedup import Earlier, deduplicate, hold
 from collectors.document import Document, RawRecord, UserError, read_documents, write_documents
 from collectors.minhash import MinHashConfig, sign, write_signatures
 from collectors.request import request
 from collectors.resemblance import Texts, repeats
 from collectors.revisions import WORKSPACE, open_revision
-from collectors.versions import SCHEMA, Diff, diff
+from collectors.versions import Diff, diff
 from samples import make_document
 
 CONFIG = MinHashConfig()
@@ -75,7 +76,7 @@ def make(
         signed = sign([d for d in documents if not d.drop_reason], config)
         write_documents(folder / "corpora" / "documents" / f"{name}.parquet", documents)
         write_signatures(folder / "corpora" / "documents" / f"{name}.signatures.parquet", signed)
-        rules = filters.filters(params["filters"]["prose"])
+        rules = filters.filters(params["filters"][params["snapshots"][name]["content"]])
         judged = list(hold(filters.run(documents, rules), earlier))
         fresh = deduplicate(
             [d for d in judged if not d.drop_reason], signed, earlier, corpus=name, threshold=threshold

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
-import pyarrow as pa
 from tqdm import tqdm
 
 from collectors import build, snapshot
-from collectors.audit.finding import REBUILD, Finding, refusal
+from collectors.audit import verdicts
+from collectors.audit.finding import Finding, anew, refusal
 from collectors.document import ELSEWHERE, Document, RawRecord, UserError, read_documents, sha256_of
 from collectors.request import Request
 from collectors.source import source
@@ -36,6 +36,7 @@ class Checked:
         n_records: raw records, requests not counted, each read against its digest.
         n_documents: documents extracted from them.
         n_made_again: documents made again of the raw records.
+        n_judged: documents filtered, signed and held against others again.
         removed: how many documents each line of the removal list covers, by its first cell.
         findings: what is not as it should be.
     """
@@ -43,6 +44,7 @@ class Checked:
     n_records: int
     n_documents: int
     n_made_again: int
+    n_judged: int
     removed: Counter[str]
     findings: list[Finding]
 
@@ -61,6 +63,7 @@ def check(
     asked: Request,
     corpora: Path,
     removals: Mapping[str, str],
+    rules: verdicts.Rules,
     intact: Callable[[Path], bool],
     *,
     sample: int | None,
@@ -72,66 +75,72 @@ def check(
         asked: what the snapshot answers.
         corpora: the folder of all data.
         removals: as `build.read_removals` returns them.
-        intact: whether a file is what DVC recorded. One that is not was named already, and is not read.
-        sample: how many documents are made again of their raw records. Which ones follows from the
-            documents, so that the same data give the same audit. None for all.
+        rules: by what its documents were judged.
+        intact: whether a file or folder is what DVC recorded. One that is not was named already, and is not read.
+        sample: how many documents are made again of their raw records, and judged again. Which ones follows
+            from the documents, so that the same data give the same audit. None for all.
         workers: processes of the source's extraction.
     """
     raw, folder = corpora / "raw" / asked.name, corpora / asked.name
     documents = corpora / "documents" / f"{asked.name}.parquet"
-    records, findings = _records(raw, asked)
+    held, records, findings = _records(raw, asked) if intact(raw) else (None, set(), [])
     seen: dict[str, _Seen] = {}
     removed: Counter[str] = Counter()
-    n_again = 0
+    n_again = n_judged = 0
     if all(map(intact, (documents, *(folder / f"{name}.parquet" for name in ("documents", "dropped"))))):
         try:
             findings += _accounted(documents, folder, removals, seen, removed)
-            findings += _facts(folder, asked, snapshot.read_snapshot(raw).gaps)
+            findings += _facts(folder, asked, held.gaps if held else None)
         except UserError as error:
             findings.append(refusal(error, str(folder), _ACCOUNTED))
-    if records is not None and seen:
+    chosen = _drawn(seen, sample, sha256_of(documents)) if seen else []
+    if held is not None and chosen:
         lost = [key for key, document in seen.items() if document.raw not in records]
+        stage = f"extract@{asked.name}"
         findings += [
-            _finding(f"the raw record of document {key} is not in {raw}", documents, _DERIVED) for key in lost
+            _finding(f"the raw record of document {key} is not in {raw}", documents, _DERIVED, stage)
+            for key in lost
         ]
-        chosen = _drawn(seen, sample, sha256_of(documents))
         n_again = len(chosen)
         try:
             findings += _made_again(raw, documents, asked, seen, chosen, workers)
         except UserError as error:
             findings.append(refusal(error, str(raw), _DERIVED))
+    if chosen:
+        n_judged = len(chosen)
+        try:
+            findings += verdicts.check(asked.name, corpora, rules, chosen, intact, workers=workers)
+        except UserError as error:
+            findings.append(refusal(error, str(folder), verdicts.JUDGED))
     return Checked(
-        n_records=len(records or ()),
+        n_records=len(records),
         n_documents=len(seen),
         n_made_again=n_again,
+        n_judged=n_judged,
         removed=removed,
         findings=findings,
     )
 
 
-def _finding(what: str, where: Path, rule: str, remedy: str = REBUILD) -> Finding:
-    return Finding(what=what, where=str(where), rule=rule, remedy=remedy)
+def _finding(what: str, where: Path, rule: str, stage: str) -> Finding:
+    return Finding(what=what, where=str(where), rule=rule, remedy=anew(stage))
 
 
-def _records(raw: Path, asked: Request) -> tuple[set[RawRecord] | None, list[Finding]]:
-    """Return the raw records, None where they are not all there, and what is wrong with them."""
+def _records(raw: Path, asked: Request) -> tuple[snapshot.Snapshot | None, set[RawRecord], list[Finding]]:
+    """Return the snapshot, None where not all of it is there, its raw records, and what is wrong with them."""
     try:
         held = snapshot.read_snapshot(raw)
         bar = tqdm(snapshot.read_records(raw), desc=f"{asked.name}, records", unit="record", disable=None)
         records = {place for place, _ in bar}
     except UserError as error:
-        return None, [refusal(error, str(raw), _WHOLE)]
+        # DVC recorded it as it is, so that a checkout gives the same again.
+        remedy = f"`git restore` a dvc.lock from before, delete {raw} and run `dvc checkout {raw}`"
+        return None, set(), [replace(refusal(error, str(raw), _WHOLE), remedy=remedy)]
     if held.name != asked.name or held.request != json.loads(json.dumps(asked.facts())):
-        remedy = "restore the entry, or give the changed one a new name"
-        return records, [_finding("answers another request", raw / "snapshot.json", _ANSWERS, remedy)]
-    return records, []
-
-
-def _rows(path: Path) -> Iterator[Document]:
-    try:
-        yield from read_documents(path)
-    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise UserError(f"{path} cannot be read ({error}); rebuild it with {REBUILD}") from error
+        where, remedy = raw / "snapshot.json", "restore the entry, or give the changed one a new name"
+        what = "answers another request"
+        return held, records, [Finding(what=what, where=str(where), rule=_ANSWERS, remedy=remedy)]
+    return held, records, []
 
 
 def _accounted(
@@ -157,7 +166,7 @@ def _accounted(
         made, rows = found[0], found[1] + found[2]
         if len(made) != 1 or len(rows) != 1:
             what = f"document {key} is extracted {len(made)} times, kept {len(found[1])}, dropped {len(found[2])}"
-            yield _finding(what, folder, _ACCOUNTED)
+            yield _finding(what, folder, _ACCOUNTED, f"dedup@{folder.name}")
             continue
         seen[key] = _seen(made[0])
         lines = covering(made[0])
@@ -167,48 +176,51 @@ def _accounted(
 
 
 def _marked(number: int, path: Path) -> Iterator[tuple[str, int, Document]]:
-    return ((document.id, number, document) for document in _rows(path))
+    return ((document.id, number, document) for document in read_documents(path))
 
 
 def _one(
     made: Document, row: Document, removal: str | None, documents: Path, where: Path
 ) -> Iterator[Finding]:
     """Yield what is wrong with a document as it was extracted, and with its row in the corpus."""
-    told = f"document {made.id}"
+    told, stage = f"document {made.id}", f"dedup@{documents.stem}"
     bare = f"{made.source}\0{made.native_id}\0{made.version}"
     encoded = made.text.encode(errors="surrogatepass")
     stated = (made.id, made.text_sha256, made.n_characters, made.n_bytes)
     if stated != (_sha256(bare.encode()), _sha256(encoded), len(made.text), len(encoded)):
-        yield _finding(f"{told} is not what its id, digest or counts say", documents, _IDENTITY)
+        what = f"{told} is not what its id, digest or counts say"
+        yield _finding(what, documents, _IDENTITY, f"extract@{documents.stem}")
     if bool(row.drop_reason) is not (where.stem == "dropped"):
-        yield _finding(f"{told} has the reason {row.drop_reason!r}", where, _ACCOUNTED)
+        yield _finding(f"{told} has the reason {row.drop_reason!r}", where, _ACCOUNTED, stage)
     if (row.drop_reason == build.REMOVED) is not (removal is not None):
         listed = "is not" if removal is None else "is"
-        yield _finding(f"{told} {listed} on the list and has the reason {row.drop_reason!r}", where, _REMOVED)
+        what = f"{told} {listed} on the list and has the reason {row.drop_reason!r}"
+        yield _finding(what, where, _REMOVED, stage)
         return
     expected = replace(made, filters=row.filters, duplicate=row.duplicate, drop_reason=row.drop_reason)
     if removal is not None:
         expected = replace(expected, text="", title="", url="", native_id="", metadata={"removal": removal})
     if row != expected:
-        yield _finding(f"{told} is not as it was extracted", where, _ACCOUNTED)
+        yield _finding(f"{told} is not as it was extracted", where, _ACCOUNTED, stage)
 
 
-def _facts(folder: Path, asked: Request, gaps: Iterable[str]) -> Iterator[Finding]:
-    """Yield the facts in corpus.json that do not follow from the corpus."""
-    path = folder / "corpus.json"
+def _facts(folder: Path, asked: Request, gaps: Iterable[str] | None) -> Iterator[Finding]:
+    """Yield the facts in corpus.json that do not follow from the corpus, and gaps from the snapshot if it is known."""
+    path, stage = folder / "corpus.json", f"dedup@{folder.name}"
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(stated, dict):
             raise TypeError(f"a {type(stated).__name__}")  # noqa: TRY301  what follows is for both
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        yield _finding(f"cannot be read ({error})", path, _FACTS)
+        yield _finding(f"cannot be read ({error})", path, _FACTS, stage)
         return
     kept = folder / "documents.parquet"
-    rows = itertools.chain(_rows(kept), _rows(folder / "dropped.parquet"))
-    facts = asdict(build.corpus_facts(asked, rows, sha256_of(kept), list(gaps)))
-    for name in sorted(facts.keys() | stated.keys()):
+    rows = itertools.chain(read_documents(kept), read_documents(folder / "dropped.parquet"))
+    facts = asdict(build.corpus_facts(asked, rows, sha256_of(kept), list(gaps or ())))
+    known = (facts.keys() | stated.keys()) - ({"gaps"} if gaps is None else set())
+    for name in sorted(known):
         if stated.get(name) != facts.get(name):
-            yield _finding(f"{name} is {stated.get(name)!r}, not {facts.get(name)!r}", path, _FACTS)
+            yield _finding(f"{name} is {stated.get(name)!r}, not {facts.get(name)!r}", path, _FACTS, stage)
 
 
 def _drawn(seen: Iterable[str], sample: int | None, seed: str) -> list[str]:
@@ -246,7 +258,7 @@ def _made_again(
         else:
             what = f"document {key} says something else of its text than the raw records do"
         if again != before:
-            yield _finding(what, documents, _DERIVED)
+            yield _finding(what, documents, _DERIVED, f"extract@{asked.name}")
 
 
 def _extracted(

@@ -24,6 +24,7 @@ from collectors.audit.finding import REBUILD, Finding, some
 from collectors.document import UserError
 
 _CODE = ("collectors", "evaluate")
+_RAW = Path("corpora/raw")
 _COMMITTED = "results name the commit that they were made with"
 _RECORDED = "a file is what dvc.lock records of it"
 _FOLLOWS = "a stage ran with the code, data and parameters that are here"
@@ -46,8 +47,9 @@ class Files:
     findings: list[Finding]
 
     def intact(self, path: Path) -> bool:
-        """Return whether a file is as it was recorded, as far as it was."""
-        return not any(part.as_posix() in self.altered for part in (path, *path.parents))
+        """Return whether a file, or a folder with all that is in it, is as it was recorded, as far as it was."""
+        above = any(part.as_posix() in self.altered for part in (path, *path.parents))
+        return not above and not any(Path(name).is_relative_to(path) for name in self.altered)
 
 
 def check(root: Path) -> Files:
@@ -147,15 +149,21 @@ def _output(out: Any, stage: Any, disk: _Disk) -> Iterator[Finding]:
     if recorded is None:
         yield Finding(what=f"stage {stage.addressing} never ran", where=place, rule=_RECORDED, remedy=REBUILD)
     elif found is None:
-        remedy = f"`dvc pull {place}`, or {REBUILD}"
+        remedy = _restored(place)
         yield Finding(what="missing", where=place, rule=_RECORDED, remedy=remedy)
     elif found.hash_info.value != recorded:
         what = f"differs from dvc.lock, stage {stage.addressing}"
         # A checkout alone leaves a file whose size and time are as before.
         for name in _differing(out, found):
             where = f"{place}/{name}" if name else place
-            remedy = f"delete it and run `dvc checkout {place}`, or {REBUILD}"
+            remedy = f"delete it and run {_restored(place)}"
             yield Finding(what=what, where=where, rule=_RECORDED, remedy=remedy)
+
+
+def _restored(place: str) -> str:
+    # What a site says today is another snapshot.
+    rebuilt = "" if Path(place).is_relative_to(_RAW) else f", or {REBUILD}"
+    return f"`dvc checkout {place}`, or `dvc pull {place}` where the cache lacks it{rebuilt}"
 
 
 def _differing(out: Any, found: Any) -> list[str]:

@@ -26,6 +26,11 @@ class Finding:
     remedy: str
 
 
+def anew(stage: str) -> str:
+    """Return how to run a stage of which DVC may believe that it is up to date."""
+    return f"`dvc repro --force --single-item {stage}`, then {REBUILD}"
+
+
 def refusal(error: UserError, where: str, rule: str) -> Finding:
     """Return an error as a finding: what follows its last semicolon is the remedy."""
     what, _, remedy = str(error).rpartition("; ")

@@ -72,17 +72,19 @@ def _cell(path: Path, digests: Mapping[str, str], genes: str, sums: Sums) -> Ite
             yield _finding("its genes are not those of the corpora", path)
     if "corpus_sha256" not in names:
         return
+    of_documents = set(_SUMS) <= set(names)  # a passage has one too, and is no score
     own: Sums = {}
     for row in file.read(columns=[name for name in (*_ORIGIN, *_SUMS) if name in names]).to_pylist():
         total = own.setdefault(tuple(str(row.get(name, "")) for name in _ORIGIN), {})
-        if row.get("nll") is not None:
+        if row.get("nll") is not None and of_documents:
             total.update((name, total.get(name, 0) + (row[name] or 0)) for name in _SUMS)
     for model, corpus, digest, _ in own:
         if (model, corpus) != (path.parent.name, path.stem):
             yield _finding(f"says that {model} was measured on {corpus}", path)
         elif digest != digests.get(corpus, digest):
             yield _finding(f"was measured on {corpus} when its sha256 was {digest}", path)
-    sums.update(own)
+    for origin, total in own.items():
+        sums.setdefault(origin, {}).update(total)
 
 
 def _table(path: Path, sums: Sums, intact: Callable[[Path], bool]) -> Iterator[Finding]:

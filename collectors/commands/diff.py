@@ -12,7 +12,7 @@ from collectors.revisions import WORKSPACE, Revision, open_revision
 from collectors.versions import Change, Diff, Holding, SnapshotDiff, diff
 
 _SHOWN = 3
-_SIGN = {"added": "+", "removed": "−", "changed": "~"}
+_SIGN = {"added": "+", "removed": "−", "changed": "~", "metadata": "="}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -46,9 +46,7 @@ def _lines(found: Diff) -> list[str]:
     lines += [f"params.yaml: {places.line(parameter)}" for parameter in found.parameters]
     if found.incomparable:
         lines.append(f"near duplicates not looked for: {found.incomparable}")
-    table: list[tuple[str, ...]] = [
-        ("corpus", "documents", "characters", "published", "added", "removed", "changed")
-    ]
+    table: list[tuple[str, ...]] = [("corpus", "documents", "characters", "published", *_SIGN)]
     table += [_cells(snapshot) for snapshot in found.snapshots]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row, snapshot in zip(table, (None, *found.snapshots), strict=True):
@@ -94,7 +92,8 @@ def _arrow(before: str, after: str) -> str:
 
 
 def _change(change: Change) -> str:
-    cause = f"{change.cause} {change.reason}".rstrip() if change.cause != "duplicate" else change.reason
+    reason = f", metadata {change.reason}" if change.change == "metadata" else f" {change.reason}".rstrip()
+    cause = change.reason if change.cause == "duplicate" else f"{change.cause}{reason}"
     because = f" ({change.because})" if change.because else ""
     repeated = (
         f", of which {change.repeated:,} repeat a document of the earlier version" if change.repeated else ""

@@ -23,7 +23,9 @@ _COMPRESSED = (".parquet", ".gz", ".zst")
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the documents, and what they are compared with."""
     command.add_argument(
-        "documents", metavar="DOCUMENTS", help="a corpus of params.yaml, or a file or folder of texts"
+        "documents",
+        metavar="DOCUMENTS",
+        help="a corpus of params.yaml, or a file or folder of texts as for --with",
     )
     command.add_argument(
         "--with",
@@ -32,7 +34,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help=f"files or folders: {', '.join(references.SUFFIXES)}, or a corpus",
+        help=f"a corpus, or files or folders of files that end in {', '.join(references.SUFFIXES)}",
     )
     command.add_argument(
         "--sketch", type=Path, metavar="FILE", help="keep the sketch of --with, or take one that was kept"

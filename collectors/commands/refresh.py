@@ -5,10 +5,12 @@ import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from collectors.web.pace import SystemClock
 
 _LOCK = Path(".staging/refresh.lock")
 _SCORES = Path("results/scores")
+_PATIENCE = 10.0  # seconds that what is interrupted has to put away what it holds
+# A program that is killed can do nothing any more; a shell sees the end of what that program alone held open.
+_WATCH = 'read -r line; kill -s TERM -- "-$1" 2>/dev/null'
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -45,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     if all(window) and window[0] >= window[1]:
         raise UserError(f"the window ends ({window[1]}) before it begins ({window[0]}); swap the two")
     now = datetime.fromtimestamp(SystemClock().now(), UTC)
-    with _alone():
+    with _alone(), _terminable():
         known = params.read()
         additions = refresh.plan(known, now, window if all(window) else None)
         if not any(window):
@@ -82,6 +87,16 @@ def _alone() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM, with which services and timeouts stop a program, for Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _refuse_lost(known: Mapping[str, Any]) -> None:
     """Raise if the web would be asked anew for what was collected before, and answer something else."""
     lock = Path("dvc.lock")
@@ -108,16 +123,19 @@ def _refreshed(additions: Sequence[Addition], now: datetime) -> str:
         text = entries.copied(
             text, one.name, like=one.like, section=one.section, since=one.since, until=one.until
         )
-    written = _write(text) if additions else original
+    written = text.encode()
     new = [one.name for one in additions]
     failed = []
     try:
+        if additions:
+            _write(written)
         for name in refresh.due(params.read(), now):
             if _run("collectors", "collect", name):
                 failed.append(f"a round of {name}")
             elif _complete(name):
                 # Read again: a round takes long, and a person may have written there.
-                written = _write(entries.moved(params.PARAMS.read_bytes().decode(), name))
+                written = entries.moved(params.PARAMS.read_bytes().decode(), name).encode()
+                _write(written)
                 new.append(name)
         # One source that is down keeps no other from being collected.
         if _run("dvc", "repro", "--keep-going"):
@@ -137,20 +155,46 @@ def _run(*module: str) -> int:
     # A stage says `python`, which cron does not find.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {**os.environ, "PATH": path, "FRESHBITS_NETWORK": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", *module], env=environment, stdin=subprocess.DEVNULL, stdout=2
+    with _ending_with_us([sys.executable, "-m", *module], environment) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGINT)
+            if module[0] == "dvc":
+                process.terminate()  # interrupted in a stage, DVC goes on with the next
+            _wait(process)
+            raise
+
+
+@contextmanager
+def _ending_with_us(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a program in a process group of its own, of which nothing outlives the block, or us if we are killed."""
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=2, process_group=0)
+    watch = subprocess.Popen(
+        ["sh", "-c", _WATCH, "sh", f"{process.pid}"], stdin=subprocess.PIPE, start_new_session=True
     )
     try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it was interrupted too, and keeps what it has
-        raise
+        yield process
+    finally:
+        watch.communicate()
+        process.wait()
 
 
-def _write(text: str) -> bytes:
+def _wait(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the end of all processes in the group of an interrupted one, though not for ever."""
+    end = time.monotonic() + _PATIENCE
+    with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group without the living
+        while time.monotonic() < end:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def _write(text: bytes) -> None:
     with replacing(params.PARAMS) as temporary:
-        temporary.write_bytes(text.encode())
-    return text.encode()
+        temporary.write_bytes(text)
 
 
 def _complete(name: str) -> bool:
@@ -165,7 +209,7 @@ def _put_back(original: bytes, written: bytes, new: Sequence[str]) -> str:
         return f"; {', '.join(begun)} was begun, so that params.yaml keeps what was added"
     if params.PARAMS.read_bytes() != written:
         return "; params.yaml was changed meanwhile and is left as it is"
-    _write(original.decode())
+    _write(original)
     return "; params.yaml is as it was"
 
 

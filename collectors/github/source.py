@@ -75,6 +75,11 @@ _LICENSE = r"[A-Za-z0-9.+-]+"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 
 
+def lag(_request: Request) -> timedelta:
+    """Nothing comes to light later."""
+    return timedelta(0)
+
+
 def collect(request: Request, fetcher: Fetcher) -> None:
     """Keep the history and the fresh files of every repository, in the order of a hash of their names.
 

@@ -4,6 +4,7 @@ Needs no network. A row is a document; its date is the one that a column, or `pa
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ CONTENT = "prose"
 TOKENS: Mapping[str, str] = {}
 LIMITS: Mapping[str, Limit] = {}
 SETTINGS: Mapping[str, Any] = {"path": "", "revision": "", **rows.SETTINGS}
+
+
+def lag(_request: Request) -> timedelta:
+    """Nothing comes to light later."""
+    return timedelta(0)
 
 
 def collect(request: Request, fetcher: Fetcher) -> None:
