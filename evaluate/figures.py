@@ -29,7 +29,7 @@ TABLES = {
             *("value", "low", "high", "ceiling", "deviation", "deviation_low", "deviation_high"),
             *("nll", "n_characters", "n_bytes", "n_tokens"),
         ),
-        others=("revision", "corpus_sha256"),
+        others=("revision", "corpus_sha256", "freshness"),
     ),
     "entropy.csv": Columns(
         keys=("model", "corpus", "layer", "metric"), figures=("value", "low", "high", "ceiling")
@@ -52,14 +52,30 @@ TABLES = {
         figures=("bits_per_character", "low", "high", "n_characters"),
         others=("corpora",),
     ),
+    "relatives.csv": Columns(
+        keys=("model", "other"),
+        figures=("distance", "standard_error", "similarity", "similarity_low", "similarity_high"),
+        others=("name", "other_name", "alleles", "n_genes"),
+    ),
+    "predictions.csv": Columns(
+        keys=("benchmark", "study", "method"),
+        figures=("pearson", "pearson_low", "pearson_high", "rmse", "skill", "skill_low", "skill_high"),
+    ),
+    # In the file a matrix: a row here is one of its cells.
+    "distances.csv": Columns(keys=("model", "other"), figures=("distance",)),
 }
+
+# Rows of which all are shown: beyond that a number is too short to say which one is meant.
+MOST = 8
 
 # Of tables that hold no figures of their own.
 _READ = {
     "points.csv": ("dataset", "study", "x", "y", "model", "used"),
     "scaling_points.csv": ("family", "x", "y", "model", "used"),
     "published_correlations.csv": (*TABLES["law.csv"].keys, "source", "location"),
+    "distances.csv": ("model",),
 }
+_MATRIX = "distances.csv"
 
 # Tables hold nine significant digits: a number with more of them stands for what they round to.
 _WRITTEN = Decimal("5e-9")
@@ -77,6 +93,11 @@ class Found:
     line: int
     column: str
     row: Row
+
+    @property
+    def address(self) -> str:
+        """What leads to this row alone."""
+        return f"{self.table}:{','.join(f'{key}={self.row[key]}' for key in TABLES[self.table].keys)}"
 
 
 class Tables:
@@ -110,7 +131,8 @@ def find(tables: Tables, figure: str) -> list[Found]:
             `scores.csv:model=gzip,corpus=code-2026-10`, which leads to the main figure of the rows it names.
 
     Raises:
-        UserError: when it is neither, or stands for nothing, or a table cannot be read.
+        UserError: when it is neither, or stands for nothing, or for a number in more than `MOST` rows, or a table
+            cannot be read.
     """
     address = _ADDRESS.fullmatch(figure.strip())
     if address:
@@ -120,6 +142,12 @@ def find(tables: Tables, figure: str) -> list[Found]:
         raise UserError(
             f"{figure.strip()} is no figure and no end of an interval in {', '.join(TABLES)}; give all the digits "
             "that are printed, or the address of its row: shares and counts of documents stand in no table"
+        )
+    rows = list(dict.fromkeys(each.address for each in found))
+    if len(rows) > MOST:
+        raise UserError(
+            f"{figure.strip()} stands in {len(rows)} rows; give more digits of it, or the address of one, such as "
+            f"{' or '.join(rows[:2])}"
         )
     return found
 
@@ -132,7 +160,7 @@ def printed(text: str) -> tuple[Decimal, Decimal]:
     """
     plain = re.sub(r"\s*[·×]\s*10(?=[-\d])", "e", text.strip().translate(_LOWERED).replace("−", "-"))
     plain, whole = (plain[:-1].rstrip(), 100) if plain.endswith("%") else (plain, 1)
-    value = _decimal(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain))
+    value = number(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain))
     exponent = None if value is None else value.as_tuple().exponent
     if value is None or not isinstance(exponent, int):
         raise UserError(
@@ -146,7 +174,7 @@ def _printed(tables: Tables, value: Decimal, half: Decimal) -> Iterator[Found]:
     for name, table in TABLES.items():
         for line, row in tables.lines(name):
             for column in table.figures:
-                known = _decimal(row[column])
+                known = number(row[column])
                 if known is not None and abs(known - value) <= max(half, _WRITTEN * abs(known)):
                     yield Found(table=name, line=line, column=column, row=row)
 
@@ -173,7 +201,14 @@ def _addressed(tables: Tables, name: str, conditions: str) -> Iterator[Found]:
         yield Found(table=name, line=line, column=TABLES[name].figures[0], row=row)
 
 
-def _decimal(text: str) -> Decimal | None:
+def _cells(row: Row) -> Iterator[Row]:
+    """Yield what one row of the matrix has of each other model."""
+    for other, distance in row.items():
+        if other not in ("model", row["model"]):
+            yield {"model": row["model"], "other": other, "distance": distance}
+
+
+def number(text: str) -> Decimal | None:
     """Return a finite number of an exponent that a float may have, None for any other text."""
     try:
         value = Decimal(text)
@@ -186,7 +221,7 @@ def _read(path: Path) -> Iterator[tuple[int, Row]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            known = TABLES.get(path.name)
+            known = None if path.name == _MATRIX else TABLES.get(path.name)
             needed = (*known.keys, *known.figures, *known.others) if known else _READ.get(path.name, ())
             if missing := [column for column in needed if column not in (reader.fieldnames or ())]:
                 raise UserError(f"{path} has no column {missing[0]!r}; make it again with `dvc repro`")
@@ -196,7 +231,9 @@ def _read(path: Path) -> Iterator[tuple[int, Row]]:
                         f"line {reader.line_num} of {path} has not as many cells as the header; make it again with "
                         "`dvc repro`"
                     )
-                yield reader.line_num, row
+                yield from (
+                    (reader.line_num, each) for each in (_cells(row) if path.name == _MATRIX else [row])
+                )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{path} cannot be read ({error}); make it with `dvc repro`, or restore it with `dvc pull`"

@@ -1,28 +1,33 @@
 """What a change of data did to the fits of benchmark scores against bits per character.
 
-A fit is one over models, and so is its interval: both versions are refitted on the same resamples of models, so
-that the difference of their correlations has an interval of its own, far narrower than theirs would suggest.
+A fit is one over models, and so is its interval. That of a version is the one that its fits.csv records, for it is
+the one that was reported. For the difference both versions are refitted on the same resamples of models, so that it
+has an interval of its own, far narrower than theirs would suggest; where few models differ it has none (see
+`bootstrap`).
 """
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from collectors.document import UserError
+from evaluate import bootstrap
 from evaluate.rates import RESAMPLES
 from evaluate.regression import FORMS
 
 Array = NDArray[np.float64]
 Series = tuple[str, str, str, str]
+Interval = tuple[float, float]
 
 SERIES = ("dataset", "study", "x", "y")
 # Differences of the order of rounding are none.
 _ROUNDING = 1e-12
 _COLUMNS = {*SERIES, "model", "x_value", "y_value", "used"}
+_RECORDED = {*SERIES, "form", "pearson_low", "pearson_high"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +36,24 @@ class Shift:
 
     Attributes:
         before: of the earlier version.
-        before_low: lower end of its 95 % interval.
+        before_low: lower end of its 95 % interval as recorded; None where none is, as of slopes.
         before_high: upper end.
         after: of the later version; its interval likewise.
-        difference: after less before; its interval is from resamples of the models of both versions.
-        beyond_chance: whether the interval of the difference excludes 0 by more than rounding.
+        difference: after less before; its interval is from resamples of the models of both versions, None where some
+            models differ, but fewer than `bootstrap.FEWEST`.
+        beyond_chance: whether the interval of the difference excludes 0 by more than rounding; None without one.
     """
 
     before: float
-    before_low: float
-    before_high: float
+    before_low: float | None
+    before_high: float | None
     after: float
-    after_low: float
-    after_high: float
+    after_low: float | None
+    after_high: float | None
     difference: float
-    difference_low: float
-    difference_high: float
-    beyond_chance: bool
+    difference_low: float | None
+    difference_high: float | None
+    beyond_chance: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +94,60 @@ def points(content: bytes, name: str) -> dict[Series, dict[str, tuple[float, flo
         UserError: when it is no such table.
     """
     found: dict[Series, dict[str, tuple[float, float]]] = {}
+    for row in _rows(content, name, _COLUMNS):
+        models = found.setdefault(_series(row), {})
+        if row["used"] == "true":
+            models[row["model"]] = _pair(name, row["x_value"], row["y_value"])
+    return found
+
+
+def recorded(content: bytes, name: str) -> dict[tuple[Series, str], Interval]:
+    """Return the interval of every correlation that has one, by series and form, of a fits.csv.
+
+    Args:
+        content: of the file.
+        name: what to call it.
+
+    Raises:
+        UserError: when it is no such table.
+    """
+    return {
+        (_series(row), row["form"]): _pair(name, row["pearson_low"], row["pearson_high"])
+        for row in _rows(content, name, _RECORDED)
+        if row["pearson_low"]
+    }
+
+
+def _rows(content: bytes, name: str, columns: Collection[str]) -> list[dict[str, str]]:
     try:
         reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
-        if missing := _COLUMNS - set(reader.fieldnames or ()):
-            raise UserError(f"{name} has no column {min(missing)!r}; name a revision with another points.csv")
-        for row in reader:
-            models = found.setdefault((row["dataset"], row["study"], row["x"], row["y"]), {})
-            if row["used"] == "true":
-                models[row["model"]] = (float(row["x_value"]), float(row["y_value"]))
-    except (ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{name} cannot be read ({error}); restore it with `dvc checkout`") from error
-    return found
+        if missing := {*columns} - set(reader.fieldnames or ()):
+            raise UserError(f"{name} has no column {min(missing)!r}; name a revision with another table")
+        return list(reader)
+    except (ValueError, csv.Error) as error:
+        raise _unreadable(name, error) from error
+
+
+def _series(row: Mapping[str, str]) -> Series:
+    return row["dataset"], row["study"], row["x"], row["y"]
+
+
+def _pair(name: str, *values: str) -> tuple[float, float]:
+    try:
+        first, second = map(float, values)
+    except (ValueError, TypeError) as error:
+        raise _unreadable(name, error) from error
+    return first, second
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    return UserError(f"{name} cannot be read ({error}); restore it with `dvc checkout`")
 
 
 def changes(
     before: Mapping[Series, Mapping[str, tuple[float, float]]],
     after: Mapping[Series, Mapping[str, tuple[float, float]]],
+    intervals: Sequence[Mapping[tuple[Series, str], Interval]] = ({}, {}),
     *,
     seed: int = 0,
 ) -> Iterator[FitChange]:
@@ -112,12 +156,14 @@ def changes(
     Args:
         before: as `points` returns them.
         after: likewise, of the later version.
-        seed: of the bootstrap.
+        intervals: of both versions, as `recorded` returns them.
+        seed: of the bootstrap of differences.
     """
     for series in sorted({*before, *after}):
         old, new = before.get(series, {}), after.get(series, {})
         for form in FORMS:
-            pearson, slope, refused = _shifts(old, new, form, seed)
+            known = [version.get((series, form)) for version in intervals]
+            pearson, slope, refused = _shifts(old, new, form, seed, known)
             yield FitChange(
                 **dict(zip(SERIES, series, strict=True)),
                 form=form,
@@ -131,7 +177,11 @@ def changes(
 
 
 def _shifts(
-    old: Mapping[str, tuple[float, float]], new: Mapping[str, tuple[float, float]], form: str, seed: int
+    old: Mapping[str, tuple[float, float]],
+    new: Mapping[str, tuple[float, float]],
+    form: str,
+    seed: int,
+    known: Sequence[Interval | None],
 ) -> tuple[Shift | None, Shift | None, str]:
     for version, those in (("before", old), ("after", new)):
         if len(those) < 3:
@@ -155,8 +205,11 @@ def _shifts(
     )
     if not np.isfinite(values).all():
         return None, None, "x or y is the same for every model"
+    n_differ = sum(old.get(model) != new.get(model) for model in models)
+    (was, became), (ago, since) = values, samples
     pearson, slope = (
-        _shift(*(value[i, 0] for value in values), *(sample[i] for sample in samples)) for i in (0, 1)
+        _shift(float(was[i, 0]), float(became[i, 0]), since[i] - ago[i], n_differ, own)
+        for i, own in enumerate((known, (None, None)))
     )
     return pearson, slope, ""
 
@@ -188,19 +241,18 @@ def _varies(values: Array, weights: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(high - low > _ROUNDING)
 
 
-def _shift(before: float, after: float, old: Array, new: Array) -> Shift:
-    difference = new - old
-    ends = [np.quantile(sample[np.isfinite(sample)], (0.025, 0.975)) for sample in (old, new, difference)]
-    (before_low, before_high), (after_low, after_high), (low, high) = (map(float, pair) for pair in ends)
+def _shift(before: float, after: float, drawn: Array, n: int, known: Sequence[Interval | None]) -> Shift:
+    (before_low, before_high), (after_low, after_high) = (own or (None, None) for own in known)
+    low, high = bootstrap.ends(drawn, n)
     return Shift(
-        before=float(before),
+        before=before,
         before_low=before_low,
         before_high=before_high,
-        after=float(after),
+        after=after,
         after_low=after_low,
         after_high=after_high,
-        difference=float(after - before),
+        difference=after - before,
         difference_low=low,
         difference_high=high,
-        beyond_chance=low > _ROUNDING or high < -_ROUNDING,
+        beyond_chance=None if low is None or high is None else low > _ROUNDING or high < -_ROUNDING,
     )

@@ -21,6 +21,8 @@ from collectors.document import UserError
 LOCK = "dvc.lock"
 
 _STAGE = re.compile(r"  (['\"]?)(\S.*)\1:")
+_SECTION = re.compile(r"^ {8}(\w+):\n((?: {10}.*\n)*)", re.MULTILINE)
+_SETTING = re.compile(r"^ {10}(\w+): (\S.*)$", re.MULTILINE)
 _OUTS = re.compile(r"^    outs:$", re.MULTILINE)
 _OUT = re.compile(r"^    - path: (\S+)\n(?:      .*\n)*?      md5: (\S+)$", re.MULTILINE)
 
@@ -110,6 +112,10 @@ class History:
     def outputs(self, stage: str) -> dict[str, str]:
         """Return the digests of a stage's outputs by path, as dvc.lock has them; that of a folder ends in `.dir`."""
         return dict(_OUT.findall(_outs(self._now.get(stage, ""))))
+
+    def settings(self, stage: str, section: str) -> dict[str, str]:
+        """Return the plain values of a section of params.yaml under which a stage last ran, as dvc.lock writes them."""
+        return dict(_SETTING.findall(dict(_SECTION.findall(self._now.get(stage, ""))).get(section, "")))
 
     def recorded(self, stage: str) -> Recorded:
         """Return which commits recorded a stage, named such as `fit` or `score@gzip`."""

@@ -13,7 +13,8 @@ second. Without a document in common there is no first part, and the second is a
 
 Intervals are 95 % percentile bootstraps over the documents of both versions together (Efron and Tibshirani 1993,
 chapter 8): a resample takes a document with all that it cost before and after, so the parts add up in every
-resample too, and what makes a document dear in both versions cancels.
+resample too, and what makes a document dear in both versions cancels. Where few documents differ there is none (see
+`bootstrap`): a resample says how often these were drawn, not how much others would have differed.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from evaluate import bootstrap
 from evaluate.rates import RESAMPLES
 
 Array = NDArray[np.float64]
@@ -37,7 +39,7 @@ class Effect:
 
     Attributes:
         value: later less earlier.
-        low: lower end of its 95 % interval; None where fewer than two documents with text bear on it.
+        low: lower end of its 95 % interval; None where some documents differ, but fewer than `bootstrap.FEWEST`.
         high: upper end.
     """
 
@@ -94,21 +96,18 @@ def impact(before: pa.Table, after: pa.Table, *, seed: int = 0) -> Impact | None
     extra = np.where(same, new_nll - old_nll, 0)
     bits = np.column_stack([old_nll, new_nll, extra]) / np.log(2)
     columns = np.hstack([bits, np.column_stack([old, new, np.where(same, new, 0)])])
-    n_shared, complete = int(np.count_nonzero(columns[:, 5])), bool(same.all())
-    rescored, composition, total = _parts(columns.sum(axis=0), shared=n_shared > 0, complete=complete)
-    if np.count_nonzero(old + new) < 2:
-        draws = columns[:0]
-    elif complete and not extra.any():
-        draws = columns  # whichever documents are drawn, nothing changed
-    else:
-        draws = _resampled_sums(columns, seed)
-    drawn = _parts(draws, shared=n_shared > 0, complete=complete)
+    shared, complete = bool(columns[:, 5].any()), bool(same.all())
+    rescored, composition, total = _parts(columns.sum(axis=0), shared=shared, complete=complete)
+    n_rescored, n_other = int(np.count_nonzero(extra)), int(columns[~same].any(axis=1).sum())
+    # Where nothing differs, nothing does whichever documents are drawn.
+    draws = _resampled_sums(columns, seed) if n_rescored + n_other else columns.sum(axis=0)[None]
+    drawn = _parts(draws, shared=shared, complete=complete)
     return Impact(
         before=float(bits[:, 0].sum() / old.sum()),
         after=float(bits[:, 1].sum() / new.sum()),
-        difference=_effect(total, drawn[2]),
-        rescored=_effect(rescored, drawn[0][: None if n_shared > 1 else 0]) if n_shared else None,
-        composition=_effect(composition, drawn[1]),
+        difference=_effect(total, drawn[2], n_rescored + n_other),
+        rescored=_effect(rescored, drawn[0], n_rescored) if shared else None,
+        composition=_effect(composition, drawn[1], n_other),
         n_before=int(in_old.sum()),
         n_after=int(in_new.sum()),
         n_same=int(same.sum()),
@@ -158,9 +157,6 @@ def _resampled_sums(columns: Array, seed: int) -> Array:
     return np.concatenate(sums)
 
 
-def _effect(value: Array, drawn: Array) -> Effect:
-    finite = drawn[np.isfinite(drawn)]
-    if not len(finite):
-        return Effect(value=float(value), low=None, high=None)
-    low, high = np.quantile(finite, (0.025, 0.975))
-    return Effect(value=float(value), low=float(low), high=float(high))
+def _effect(value: Array, drawn: Array, n: int) -> Effect:
+    low, high = bootstrap.ends(drawn, n)
+    return Effect(value=float(value), low=low, high=high)

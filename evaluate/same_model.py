@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from collectors.document import UserError
+from evaluate import student
 from evaluate.distances import FLOOR, Array, Counts, Overlaps, overlaps, similarity, standard_errors
 from evaluate.genomes import Genome
 
@@ -57,7 +58,7 @@ class SameModel:
         """The distance's 95 % interval over sets of genes such as these, by Student's t; None without its error."""
         if self.distance is None or self.standard_error is None:
             return None
-        width = _student(self.n_genes - 1) * self.standard_error
+        width = float(student.quantile(0.05, self.n_genes - 1)) * self.standard_error
         return self.distance - width, self.distance + width
 
 
@@ -145,26 +146,6 @@ def _distance(found: Overlaps) -> tuple[float | None, float | None]:
         return None, None
     error = float(standard_errors(found)[0, 1]) if len(found.genes) > 1 else math.nan
     return 0.0 - math.log(similar), None if math.isnan(error) else error
-
-
-def _student(freedom: int) -> float:
-    """Return what Student's |t| exceeds with a probability of 5 %.
-
-    At t = sqrt(freedom) * tan(angle) the probability below is a finite sum (Abramowitz and Stegun 1964, 26.7.3
-    and 26.7.4), and grows with the angle.
-    """
-    low, high = 0.0, math.pi / 2
-    while (angle := (low + high) / 2) not in (low, high):
-        if freedom % 2:
-            term, within = math.cos(angle), angle
-            scale = 2 / math.pi
-        else:
-            term, within, scale = 1.0, 0.0, 1.0
-        for k in range(2 + freedom % 2, freedom + 1, 2):
-            within += math.sin(angle) * term
-            term *= (k - 1) / k * math.cos(angle) ** 2
-        low, high = (angle, high) if scale * within < 0.95 else (low, angle)
-    return math.sqrt(freedom) * math.tan(angle)
 
 
 def _aligned(*genes: Mapping[str, float]) -> tuple[Array, ...]:

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectors.document import UserError
+from evaluate import student
 from evaluate.model import Likelihood
 from evaluate.rates import Unit, rate, unit_counts
 
@@ -110,7 +111,7 @@ def half_width(
         unscored = (total - scored) ** 2 / scored**2 + ((population**2).sum(-1) - squares) / squares
         predictive = unscored * deleted.sum(-1) / total**2
         relative = np.sqrt(np.maximum(jackknife, predictive)) / (nll.sum(-1) / scored)
-        width = relative * _student(error, _degrees_of_freedom(residuals, n))
+        width = relative * student.quantile(error, _degrees_of_freedom(residuals, n))
     return np.where((np.count_nonzero(units, -1) > 1) & ~np.isnan(width), width, np.inf)
 
 
@@ -169,7 +170,7 @@ def expected_documents(
     spread = (residuals**2).sum() / (units**2).sum() * units.sum() ** 2
     spread *= size * (everything**2).sum() / everything.sum() ** 2
     for n in looks(size)[:-1]:
-        quantile = _student(level(n, size), _degrees_of_freedom(residuals, n))
+        quantile = student.quantile(level(n, size), _degrees_of_freedom(residuals, n))
         if math.sqrt((1 / n - 1 / size) * spread) * quantile <= precision:
             return n
     return size
@@ -222,25 +223,3 @@ def _stays_within(bounds: NDArray[np.float64], information: NDArray[np.float64])
         density = np.exp(-(steps**2) / 2) / (spread * math.sqrt(2 * math.pi)) @ (weights * density)
         z, weights = after, bounds[k] * _WEIGHTS
     return float(weights @ density)
-
-
-def _student(error: float, freedom: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the two-sided quantile of Student's distribution for each number of degrees of freedom.
-
-    With t = sqrt(freedom) * tan(angle) the density is a power of the cosine, and the logarithm of the
-    tail is concave: Newton's steps approach the root from above once they have passed it. The tail is
-    integrated itself, and only as far as it matters, so that tiny levels are as exact as large ones.
-    """
-    power = freedom - 1
-    log_norm = np.array([math.lgamma((v + 1) / 2) - math.lgamma(v / 2) for v in freedom.ravel()])
-    norm = 2 / math.sqrt(math.pi) * np.exp(log_norm.reshape(freedom.shape))
-    angle = np.arctan(-_NORMAL.inv_cdf(error / 2) / np.sqrt(freedom))
-    for _ in range(60):
-        reach = np.minimum(math.pi / 2 - angle, 40 / (power * np.tan(angle)))
-        beyond = angle[..., None] + reach[..., None] * (1 + _NODES) / 2
-        tail = norm * reach / 2 * (np.cos(beyond) ** power[..., None] @ _WEIGHTS)
-        step = np.log(tail / error) * tail / (norm * np.cos(angle) ** power)
-        angle = np.minimum(angle + step, (angle + math.pi / 2) / 2)
-        if (np.abs(step) <= 1e-12 * angle).all():
-            break
-    return np.asarray(np.sqrt(freedom) * np.tan(angle))

@@ -6,7 +6,6 @@ and the table.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from collectors.document import UserError
-from evaluate import benchmarks, figures, history
+from evaluate import benchmarks, figures, history, row_cells
 from evaluate.figures import TABLES, Found, Tables
 from evaluate.history import History, Recorded
+from evaluate.row_cells import GENOMES
 
 RESULTS = Path("results")
 CORPORA = Path("corpora")
@@ -62,6 +62,31 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GenomeCell:
+    """What one model continues the genes with, and what that was measured from.
+
+    Attributes:
+        model: its name in params.yaml.
+        revision: of the model.
+        alleles: what kind, as `phylogeny.Settings` writes it.
+        genes_sha256: digest of the genes.
+        n_genes: how many.
+        path: of the cell's file.
+        recorded: the stage that made the cell, from the corpora of its commit.
+        notes: what on disk is not what is recorded.
+    """
+
+    model: str
+    revision: str
+    alleles: str
+    genes_sha256: str
+    n_genes: int
+    path: str
+    recorded: Recorded
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """A figure of a table, and all that it came from.
 
@@ -71,9 +96,11 @@ class Figure:
         column: that it stands in.
         value: as the table has it.
         row: the columns that tell the row apart.
+        address: what leads to this row alone.
         recorded: the stage that wrote the table.
         notes: what on disk is not what is recorded, or not what the row was made from.
         cells: that it was computed from; none for what others published.
+        genomes: that it was computed from.
         published: where the published figures that it rests on were printed.
     """
 
@@ -82,9 +109,11 @@ class Figure:
     column: str
     value: str
     row: Mapping[str, str]
+    address: str
     recorded: Recorded
     notes: tuple[str, ...]
     cells: tuple[Cell, ...]
+    genomes: tuple[GenomeCell, ...]
     published: tuple[str, ...]
 
 
@@ -103,9 +132,6 @@ def trace(figure: str, root: Path = Path()) -> list[Figure]:
     return list(_Sources(root, tables).traced(found))
 
 
-_Name = tuple[str, str, str, str]  # kind, model, corpus and protocol, empty for whichever a cell has
-
-
 class _Sources:
     """Cells and the history of stages, each read once for all figures."""
 
@@ -113,23 +139,29 @@ class _Sources:
         self._root = root
         self._tables = tables
         self._cells: dict[tuple[str, str, str], list[Cell]] = {}
+        self._genomes: dict[str, GenomeCell] = {}
         self._history = History(root)
         self._recorded: dict[str, Recorded] = {}
+        self._stale = self._history.settings(_STAGE, "fit").get("stale") == "true"
         self._unlike: dict[str, tuple[str, ...]] = {}
 
     def traced(self, found: Iterable[Found]) -> Iterator[Figure]:
         for hit in found:
             path = (RESULTS / hit.table).as_posix()
-            cells = [cell for name in _names(self._tables, hit) for cell in self._parts(*name)]
+            names = row_cells.names(self._tables, hit, self._root / BENCHMARKS, stale=self._stale)
+            cells = [cell for name in names if name[0] != GENOMES for cell in self._parts(*name)]
+            genomes = [self._genome(model) for kind, model, *_ in names if kind == GENOMES]
             yield Figure(
                 table=path,
                 line=hit.line,
                 column=hit.column,
                 value=hit.row[hit.column],
                 row={key: hit.row[key] for key in TABLES[hit.table].keys if key in hit.row},
+                address=hit.address,
                 recorded=self._stage(_STAGE),
-                notes=(*self._changed(_STAGE, path), *_outdated(hit, cells)),
+                notes=(*self._changed(_STAGE, path), *_outdated(hit, cells, genomes)),
                 cells=tuple(cells),
+                genomes=tuple(genomes),
                 published=tuple(_published(self._root, hit)),
             )
 
@@ -144,12 +176,7 @@ class _Sources:
         path = folder / f"{corpus}.parquet"
         stage = f"{'score' if kind == 'scores' else kind}@{model}"
         measured = "nll" if kind == "scores" else "entropy"
-        try:
-            rows = pq.ParquetFile(self._root / path).read([*_ORIGIN, "document", measured])
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(
-                f"{path} cannot be read; restore it with `dvc checkout` or `dvc pull`, or make it with `dvc repro`"
-            ) from error
+        rows = _columns(self._root, path, [*_ORIGIN, "document", measured])
         documents = (CORPORA / corpus / "documents.parquet").as_posix()
         now = _corpus_sha256(self._root / CORPORA / corpus)
         measured_rows = rows.filter(pc.is_valid(rows[measured]))
@@ -174,6 +201,29 @@ class _Sources:
                 notes=tuple(notes),
             )
 
+    def _genome(self, model: str) -> GenomeCell:
+        if model not in self._genomes:
+            folder = RESULTS / GENOMES / model
+            stage, path = f"{GENOMES}@{model}", folder / "genome.parquet"
+            own = ["revision", "alleles", "genes_sha256"]
+            parts = (
+                _columns(self._root, path, [*own, "gene"])
+                .group_by(own)
+                .aggregate([("gene", "count_distinct")])
+            )
+            if parts.num_rows != 1:
+                raise UserError(f"{path} holds no genome of {model}; delete it and run `dvc repro`")
+            (part,) = parts.to_pylist()
+            self._genomes[model] = GenomeCell(
+                model=model,
+                **{name: part[name] for name in own},
+                n_genes=part["gene_count_distinct"],
+                path=path.as_posix(),
+                recorded=self._stage(stage),
+                notes=self._changed(stage, folder.as_posix()),
+            )
+        return self._genomes[model]
+
     def _stage(self, stage: str) -> Recorded:
         if stage not in self._recorded:
             self._recorded[stage] = self._history.recorded(stage)
@@ -188,65 +238,22 @@ class _Sources:
         return self._unlike[output]
 
 
-def _names(tables: Tables, found: Found) -> list[_Name]:
-    """Return the cells behind a row."""
-    row = found.row
-    match found.table:
-        case "scores.csv":
-            return [(_kind(row["protocol"]), row["model"], row["corpus"], row["protocol"])]
-        case "entropy.csv":
-            return [("entropy", row["model"], row["corpus"], "")]
-        case "differences.csv":
-            pair = (row["model"], row["protocol"]), (row["other"], row["other_protocol"])
-            return [("scores", model, row["corpus"], protocol) for model, protocol in pair]
-        case "trend.csv":
-            return sorted(
-                {
-                    ("scores", score["model"], score["corpus"], score["protocol"])
-                    for score in tables.rows("scores.csv")
-                    if score["model"] == row["model"]
-                    and score["corpus"] in row["corpora"].split()
-                    and _full(score["protocol"]) == row["protocol"]
-                }
-            )
-        case "fits.csv" if row["dataset"] == "measured":
-            models = _used(tables, "points.csv", ("dataset", "study", "x", "y"), row)
-            return sorted(_labelled(tables, f"bits_per_character on {row['x']}", models))
-        case "scaling.csv":
-            models = _used(tables, "scaling_points.csv", ("family", "x", "y"), row)
-            labels = [re.sub("^bits per character on ", "bits_per_character on ", row[axis]) for axis in "xy"]
-            return sorted({name for label in labels for name in _labelled(tables, label, models)})
-    return []
+def _columns(root: Path, path: Path, names: list[str]) -> pa.Table:
+    try:
+        return pq.ParquetFile(root / path).read(names)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} cannot be read; restore it with `dvc checkout` or `dvc pull`, or make it with `dvc repro`"
+        ) from error
 
 
-def _used(tables: Tables, points: str, series: tuple[str, ...], row: Mapping[str, str]) -> set[str]:
-    """Return the models that a line was drawn through."""
-    return {
-        point["model"]
-        for point in tables.rows(points)
-        if point["used"] == "true" and all(point[key] == row[key] for key in series)
-    }
-
-
-def _labelled(tables: Tables, label: str, models: set[str]) -> Iterator[_Name]:
-    """Yield cells of models behind the label of an axis: `METRIC on CORPUS`, or with ` (PROTOCOL)` behind it."""
-    for row in tables.rows("scores.csv"):
-        plain = f"{row['metric']} on {row['corpus']}"
-        if row["model"] in models and label in (plain, f"{plain} ({_full(row['protocol'])})"):
-            yield _kind(row["protocol"]), row["model"], row["corpus"], row["protocol"]
-
-
-def _full(protocol: str) -> str:
-    """Return what a protocol stands under in tables: sink is full read faster."""
-    return re.sub("^sink/", "full/", protocol)
-
-
-def _kind(protocol: str) -> str:
-    return "entropy" if protocol.startswith("entropy/") else "scores"
-
-
-def _outdated(found: Found, cells: Iterable[Cell]) -> Iterator[str]:
-    """Say that a row of the score table was made from another cell than the one on disk."""
+def _outdated(found: Found, cells: Iterable[Cell], genomes: Iterable[GenomeCell]) -> Iterator[str]:
+    """Say that a row that names what its cells are was made from others than those on disk."""
+    if found.table == "relatives.csv":
+        for genome in genomes:
+            for name, was in (("alleles", genome.alleles), ("n_genes", str(genome.n_genes))):
+                if found.row[name] != was:
+                    yield f"the row has the {name} {found.row[name]}, {genome.path} on disk {was}; run `dvc repro`"
     if found.table == "scores.csv":
         for cell in cells:
             for name, now in (("revision", cell.revision), ("corpus_sha256", cell.corpus_sha256)):
@@ -262,6 +269,8 @@ def _published(root: Path, found: Found) -> Iterator[str]:
             if all(printed[key] == row[key] for key in TABLES[found.table].keys):
                 yield f"{printed['source']}, {printed['location']} ({PUBLISHED})"
         study, axes = "huang2024", {row["benchmark"], row["corpus"]}
+    elif found.table == "predictions.csv":
+        study, axes = row["study"], {row["benchmark"]}
     elif found.table == "fits.csv":
         study, axes = row["study"], {row["x"], row["y"]}
     elif found.table == "scaling.csv":

@@ -5,22 +5,31 @@ corpora of one kind of content (after Li et al. 2024, arXiv 2402.00861). A rise 
 that it knew what came before; but months hold different documents, and the text itself may have become
 harder: compressors were never trained, but for brotli, whose dictionary was made of web text, and their rows
 tell how much of a rise is the text's.
+
+Documents of one origin resemble each other, so origins are what an interval counts (see `origins`): it is that of
+the logarithm of the rate, by the jackknife over origins and Student's t. Degrees of freedom are 1 less than the number
+of origins of equal length that would be worth as much, 1 over the sum of the squared shares in the characters of the
+month; where one origin makes up most of it there is no interval. It assumes that origins are independent.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from collectors.document import UserError
+from evaluate import origins, student
+from evaluate.bootstrap import FEWEST
 from evaluate.corpus import BUILT, built_corpus
 from evaluate.model import Likelihood, ModelEntry
-from evaluate.rates import interval, rate
+from evaluate.rates import rate, unit_counts
 from evaluate.scores import write_records
 
 # Protocols that read a corpus as one stream know of no document, and so of no month.
@@ -36,12 +45,14 @@ class DatedCorpus:
         content: what kind of text it holds.
         since: first day of its window, ISO.
         months: month of publication of each document, `YYYY-MM` in UTC, by id.
+        origins: by id, of each document that has one.
     """
 
     name: str
     content: str
     since: str
     months: Mapping[str, str]
+    origins: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +73,7 @@ class MonthlyRate:
         month: `YYYY-MM`, UTC.
         protocol: `full/…` for `sink/…` too, which is `full` read faster.
         bits_per_character: of all documents of the month together.
-        low: lower end of the 95 % bootstrap interval over documents, None for a single document.
+        low: lower end of the 95 % interval over origins, None where they are worth fewer than `FEWEST` of equal length.
         high: upper end.
         n_documents: documents scored; where a precision left some out, the others are a random part.
         corpora: those that the documents are from, with spaces between.
@@ -121,7 +132,9 @@ def read(folder: Path) -> DatedCorpus:
         raise UserError(
             f"{folder} does not say when its text was published ({why}); rebuild it with `dvc repro`"
         ) from error
-    return DatedCorpus(name=corpus.name, content=corpus.content, since=since, months=months)
+    return DatedCorpus(
+        name=corpus.name, content=corpus.content, since=since, months=months, origins=origins.of(corpus)
+    )
 
 
 def trend(entry: ModelEntry, parts: Iterable[Part]) -> list[MonthlyRate]:
@@ -136,7 +149,7 @@ def trend(entry: ModelEntry, parts: Iterable[Part]) -> list[MonthlyRate]:
     Raises:
         UserError: when a document that was scored is not in its corpus.
     """
-    pooled: dict[tuple[str, str, str], list[Likelihood]] = {}
+    pooled: dict[tuple[str, str, str], list[tuple[str, Likelihood]]] = {}
     corpora: dict[tuple[str, str, str], dict[str, str]] = {}
     for part in parts:
         if _STREAMS.fullmatch(part.protocol):
@@ -149,12 +162,12 @@ def trend(entry: ModelEntry, parts: Iterable[Part]) -> list[MonthlyRate]:
                     "this version of the corpus with `dvc repro`"
                 )
             key = part.corpus.content, part.corpus.months[row.document], protocol
-            pooled.setdefault(key, []).append(row)
+            pooled.setdefault(key, []).append((part.corpus.origins.get(row.document, row.document), row))
             corpora.setdefault(key, {})[part.corpus.name] = part.corpus.since
     return [
-        _row(entry, key, likelihoods, corpora[key])
-        for key, likelihoods in sorted(pooled.items())
-        if any(row.n_characters for row in likelihoods)
+        _row(entry, key, documents, corpora[key])
+        for key, documents in sorted(pooled.items())
+        if any(row.n_characters for _, row in documents)
     ]
 
 
@@ -167,11 +180,12 @@ def write(path: Path, rows: Iterable[MonthlyRate]) -> None:
 def _row(
     entry: ModelEntry,
     key: tuple[str, str, str],
-    likelihoods: Sequence[Likelihood],
+    documents: Sequence[tuple[str, Likelihood]],
     corpora: Mapping[str, str],
 ) -> MonthlyRate:
     content, month, protocol = key
-    low, high = interval(likelihoods, "character") or (None, None)
+    likelihoods = [row for _, row in documents]
+    low, high = _interval([name for name, _ in documents], likelihoods) or (None, None)
     trained, end = entry.backend != "compressors", entry.cutoff.first_after
     return MonthlyRate(
         model=entry.slug,
@@ -192,3 +206,20 @@ def _row(
         cutoff_until=end.isoformat() if end else "",
         freshness=entry.cutoff.freshness(max(f"{month}-01", min(corpora.values()))) if trained else "",
     )
+
+
+def _interval(names: Sequence[str], likelihoods: Sequence[Likelihood]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the rate of documents of these origins, or None of too few."""
+    value, numbers = rate(likelihoods, "character"), np.unique(names, return_inverse=True)[1]
+    nll = np.bincount(numbers, [row.nll for row in likelihoods]) / math.log(2)
+    characters = np.bincount(numbers, unit_counts(likelihoods, "character"))
+    n, shares = np.count_nonzero(characters), characters / characters.sum()
+    alike = round(1 / float(shares @ shares), 9)
+    if alike < FEWEST or not math.isfinite(value):
+        return None
+    if not value:
+        return value, value
+    deleted = (nll / characters.sum() - value * shares) / (1 - shares)
+    error = math.sqrt((n - 1) / n * float(deleted @ deleted)) / value
+    width = float(student.quantile(0.05, alike - 1)) * error
+    return value * math.exp(-width), value * math.exp(width)

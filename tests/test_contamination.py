@@ -209,7 +209,8 @@ def test_the_verdict_is_said_with_its_assumptions(capsys: pytest.CaptureFixture[
     assert out.startswith(
         "tuned on seen against unseen: contaminated, if what is assumed holds (p = 0.0001, level 1%)"
     )
-    assert f"  {N} documents against {N}, in " in out
+    assert f"  {N} documents of {N} origins against {N} of {N}, in " in out
+    assert "  - origins are independent, and alike in both corpora" in out
     assert "no reference was named: text that is easier looks like text that was seen" in out
     arguments = ["--model", "tuned", "--corpus", "unseen", "--against", "seen", "--reference", "base"]
     assert main(["contamination", *arguments]) == 0
@@ -227,7 +228,7 @@ def test_the_verdict_is_said_with_its_assumptions(capsys: pytest.CaptureFixture[
         (["--corpus", "seen", "--against", "none"], "none does not exist"),
         (
             ["--corpus", "seen", "--against", "few.jsonl"],
-            "too few for a verdict at the 1% level; add documents to either corpus",
+            "1 documents against 3 of about the same length, of 1 and 1 origins, are too few for a verdict at the 1%",
         ),
         (
             ["--corpus", "seen", "--against", "unseen", "--reference", "ppmd", "--statistic", "min_k"],
@@ -242,7 +243,8 @@ def test_mistakes_are_one_line_and_status_2(
     shutil.rmtree(project / "corpora" / "seen")
     made = [make_document("A single page of few words, but a page. " * 3)]
     write_corpus(project / "corpora" / "seen", replace(REQUEST, name="seen"), made)
-    (project / "few.jsonl").write_text('{"text": "few words"}\n')
+    few = [{"id": f"d{i}", "text": f"few words {i}", "origin": "one"} for i in range(3)]
+    (project / "few.jsonl").write_text("\n".join(map(json.dumps, few)))
     status = main(["contamination", "--model", "base", *arguments])
     captured = capsys.readouterr()
     assert (status, captured.out) == (2, "")

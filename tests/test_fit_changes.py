@@ -2,15 +2,21 @@
 
 import csv
 import io
+import json
 import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from collectors.document import UserError
-from evaluate import regression
+from evaluate import bootstrap, fit, fit_changes, regression
+from evaluate.__main__ import main
+from evaluate.commands import impact
 from evaluate.fit_changes import FitChange, changes, points
+from samples import ROOT
 
 SERIES = ("measured", "study", "news-2026-10", "MMLU")
 Points = dict[str, tuple[float, float]]
@@ -57,7 +63,6 @@ def test_the_same_points_are_exactly_the_same_fit() -> None:
             assert shift
             assert (shift.difference, shift.difference_low, shift.difference_high) == (0, 0, 0)
             assert not shift.beyond_chance
-            assert (shift.before_low, shift.before_high) == (shift.after_low, shift.after_high)
 
 
 def test_intervals_are_those_of_a_plain_loop() -> None:
@@ -77,12 +82,8 @@ def test_intervals_are_those_of_a_plain_loop() -> None:
     values = np.array(rows)
     for shift, old, new in ((linear.pearson, 0, 2), (linear.slope, 1, 3)):
         assert shift
-        for low, high, column in (
-            (shift.before_low, shift.before_high, values[:, old]),
-            (shift.after_low, shift.after_high, values[:, new]),
-            (shift.difference_low, shift.difference_high, values[:, new] - values[:, old]),
-        ):
-            assert (low, high) == pytest.approx(np.quantile(column, (0.025, 0.975)), abs=1e-9)
+        expected = np.quantile(values[:, new] - values[:, old], (0.025, 0.975))
+        assert (shift.difference_low, shift.difference_high) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_planted_change_is_told_from_chance() -> None:
@@ -94,23 +95,27 @@ def test_a_planted_change_is_told_from_chance() -> None:
     pearson = compared(before, worse)[0].pearson
     assert pearson
     assert pearson.beyond_chance
+    assert pearson.difference_low is not None
     assert 0 < pearson.difference_low < pearson.difference
     pearson = compared(before, alike)[0].pearson
     assert pearson
     assert not pearson.beyond_chance
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_models_that_did_not_change_differ_by_nothing(seed: int) -> None:
-    """Three models came far above the line: resamples without them are the same fit to the last digit."""
+@pytest.mark.parametrize("seed", range(3))
+def test_few_models_that_differ_have_no_interval(seed: int) -> None:
+    """One to four came, far above the line of those that did not change."""
     before = line(12, seed=seed)
-    for found in compared(before, {**before, **{f"n{i}": (1.2, 1.0 + i / 10) for i in range(3)}}):
-        for shift in (found.pearson, found.slope):
-            assert shift
-            assert 0 in (shift.difference_low, shift.difference_high) or (
-                shift.difference_low < 0 < shift.difference_high
-            )
-            assert not shift.beyond_chance
+    came = {f"n{i}": (1.2, 1.0 + i / 10) for i in range(4)}
+    for n in range(1, 5):
+        for found in compared(before, {**before, **dict([*came.items()][:n])}):
+            for shift in (found.pearson, found.slope):
+                assert shift
+                ends = shift.difference_low, shift.difference_high
+                if n < bootstrap.FEWEST:
+                    assert (*ends, shift.beyond_chance) == (None, None, None)
+                else:
+                    assert None not in ends
 
 
 def test_a_difference_is_surer_than_the_correlations() -> None:
@@ -119,8 +124,14 @@ def test_a_difference_is_surer_than_the_correlations() -> None:
     after = {m: (x * 1.01 + 0.002 * (i % 3), y) for i, (m, (x, y)) in enumerate(before.items())}
     pearson = compared(before, after)[0].pearson
     assert pearson
+    assert pearson.difference_low is not None
+    assert pearson.difference_high is not None
+    x, y = zip(*before.values(), strict=True)
+    alone = regression.fit(x, y)
+    assert alone.pearson_low is not None
+    assert alone.pearson_high is not None
     width = pearson.difference_high - pearson.difference_low
-    assert width < 0.1 * (pearson.before_high - pearson.before_low)
+    assert width < 0.1 * (alone.pearson_high - alone.pearson_low)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +167,60 @@ def written(rows: list[Mapping[str, object]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue().encode()
+
+
+def test_intervals_of_a_version_are_those_that_it_recorded(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command shows those of fits.csv to the last digit, whatever seed and resamples they were made with."""
+    (workspace / "scores.csv").write_text(",".join(fit.MEASURED_COLUMNS) + "\n")
+    known, published = (
+        ROOT / "evaluate" / f"{name}.csv" for name in ("benchmarks", "published_correlations")
+    )
+    fit.run(workspace / "scores.csv", known, published, workspace / "results", seed=7, resamples=30)
+    with (workspace / "results" / "fits.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["refused"]]
+    assert main(["impact", "workspace", "workspace", "--json"]) == 0
+    found = {
+        (*(row[name] for name in fit_changes.SERIES), row["form"]): row
+        for row in json.loads(capsys.readouterr().out)["fits"]
+    }
+    assert rows
+    for row in rows:
+        shift = found[(*(row[name] for name in fit_changes.SERIES), row["form"])]["pearson"]
+        recorded = [float(row["pearson_low"]), float(row["pearson_high"])]
+        assert [shift["before_low"], shift["before_high"]] == recorded
+        assert [shift["after_low"], shift["after_high"]] == recorded
+        assert shift["before"] == pytest.approx(float(row["pearson"]), abs=1e-6)
+
+
+def test_a_fit_is_said_with_its_intervals_or_why_it_has_none() -> None:
+    """That of a version if one was recorded, that of the difference if enough models differ."""
+    before, came = line(12), {"new": (1.2, 1.0)}
+    recorded = {(SERIES, "linear"): (-0.99, -0.95)}
+    few, _ = changes({SERIES: before}, {SERIES: {**before, **came}}, ({}, recorded))
+    lines = list(impact._fit_lines([few]))
+    assert re.fullmatch(
+        r"  Pearson  -0\.\d{3} to -0\.\d{3} \[-0\.990, -0\.950\], difference \+0\.\d{4} "
+        r"\(no interval: fewer than 4 models differ\)",
+        lines[1],
+    )
+    many, _ = changes({SERIES: before}, {SERIES: line(12, seed=2)})
+    assert re.fullmatch(
+        r"  slope    -0\.\d{3} to -0\.\d{3}, difference \S+ \[\S+, \S+\], which (in|ex)cludes 0",
+        list(impact._fit_lines([many]))[2],
+    )
+
+
+def test_correlations_without_a_recorded_interval_are_not_among_them() -> None:
+    """As those of a fit without resamples, or of none."""
+    head = b"dataset,study,x,y,form,pearson_low,pearson_high\n"
+    content = head + b"a,b,c,d,linear,-0.5,0.25\na,b,c,d,log,,\n"
+    assert fit_changes.recorded(content, "fits.csv") == {(("a", "b", "c", "d"), "linear"): (-0.5, 0.25)}
+    for broken in (b"model\n", head + b"a,b,c,d,linear,low,0\n", head + b"a,b,c,d,linear,0\n", b"\xff"):
+        with pytest.raises(UserError, match="fits.csv of HEAD (has no column|cannot be read)") as caught:
+            fit_changes.recorded(broken, "fits.csv of HEAD")
+        assert "\n" not in str(caught.value)
 
 
 def test_points_are_read_by_the_names_of_columns() -> None:

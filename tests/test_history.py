@@ -188,3 +188,25 @@ def test_digests_are_those_of_dvc(tmp_path: Path) -> None:
         _, _, found = build(cache, str(path), files, "md5", dry_run=True)
         assert digest(path) == found.hash_info.value
     assert digest(tmp_path / "nothing") == ""
+
+
+def test_settings_are_those_of_the_last_run(tmp_path: Path) -> None:
+    """Those of one section of one stage, as DVC writes them; of a value of several lines the mark alone."""
+    sections = """\
+      params.yaml:
+        fit:
+          seed: 1
+          stale: true
+          text: |-
+            stale: false
+        models:
+          stale: false
+          moss:
+            seed: 2
+"""
+    entry = f"    cmd: fit\n    params:\n{sections}    outs:\n    - path: a\n"
+    (tmp_path / "dvc.lock").write_text(f"stages:\n  other:\n    cmd: other\n  fit:\n{entry}")
+    known = History(tmp_path)
+    assert known.settings("fit", "fit") == {"seed": "1", "stale": "true", "text": "|-"}
+    assert known.settings("fit", "models") == {"stale": "false"}
+    assert known.settings("fit", "unknown") == known.settings("other", "fit") == {}

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluate import bootstrap
+from evaluate.commands import impact as command
 from evaluate.impact import Effect, Impact, impact
 from evaluate.model import Likelihood
 from evaluate.rates import difference
@@ -203,16 +205,31 @@ def test_without_a_document_in_common_all_is_composition() -> None:
     assert found.n_same == 0
 
 
-def test_one_document_has_no_interval() -> None:
-    """As a corpus read as one stream has none."""
+def test_few_documents_that_differ_have_no_interval() -> None:
+    """As a corpus read as one stream has none; one that is as before among many that are not counts for nothing."""
     found = compared([Paid("", "x", 5.0, 10)], [Paid("", "x", 6.0, 10)])
     assert found.difference == found.rescored
     assert found.difference.value == pytest.approx(0.1 / math.log(2))
     assert found.difference.low is None
-    one = compared([*corpus(3), Paid("z", "x", 5.0, 10)], [Paid("z", "x", 6.0, 10)])
-    assert one.rescored
-    assert one.rescored.low is None
-    assert one.composition.low is not None
+    before = corpus(40)
+    for n in range(bootstrap.FEWEST + 2):
+        dearer = [row._replace(nll=row.nll + 9) if i < n else row for i, row in enumerate(before)]
+        for effect in (compared(before, dearer).rescored, compared(before, before[n:]).composition):
+            assert effect
+            assert (effect == NOTHING) == (n == 0)
+            assert (effect.low is None) == (effect.high is None) == (0 < n < bootstrap.FEWEST)
+    both = compared(before, [before[0]._replace(nll=9.0), *before[1:-2], *corpus(1, first=100)])
+    assert both.rescored
+    assert (both.rescored.low, both.composition.low) == (None, None)
+    assert both.difference.low is not None  # one with a new score, two that went, one that came
+
+
+def test_a_missing_interval_is_said() -> None:
+    """With what there are too few of."""
+    assert command._effect(Effect(value=1.5, low=None, high=None)) == (
+        "+1.5000 (no interval: fewer than 4 documents differ)"
+    )
+    assert command._effect(Effect(value=1.5, low=1.0, high=2.0)) == "+1.5000 [+1.0000, +2.0000]"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from collectors.document import UserError
-from evaluate import stopping
 from evaluate.model import Likelihood
 from evaluate.rates import rate
 from evaluate.stopping import (
@@ -181,13 +180,6 @@ def test_the_width_equals_its_naive_computation(n: int, seed: int) -> None:
     assert together.shape == (4,)
     for found, x, u in zip(together, nll, lengths, strict=True):
         assert found == pytest.approx(naive_half_width(x[:n], u[:n], u, 0.01), rel=1e-8)
-
-
-@pytest.mark.parametrize("error", [0.2, 0.05, 0.003, 1e-6, 1e-9, 1e-14])
-def test_the_quantile_is_students(error: float) -> None:
-    """Against an independent implementation, for few and for many degrees of freedom."""
-    freedom = np.array([2, 2.5, 3, 7, 29, 29.5, 500, 20_000])
-    assert stopping._student(error, freedom) == pytest.approx(student.isf(error / 2, freedom), rel=1e-6)
 
 
 def test_a_corpus_scored_to_the_end_is_known_exactly() -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from collectors.document import UserError
-from evaluate import corpus, membership_cells, params, verdict
+from evaluate import corpus, membership_cells, origins, params, verdict
 from evaluate.commands import chosen, membership
 from evaluate.corpus import Corpus
 from evaluate.model import ModelEntry
@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if reference is not None and others is not None:
         _check_alike(reference.slug, rows, others)
-    samples = [_sample(own, None if others is None else others[i], statistic) for i, own in enumerate(rows)]
+    samples = [
+        _sample(own, None if others is None else others[i], statistic, origins.of(corpora[i]))
+        for i, own in enumerate(rows)
+    ]
     found = verdict.judge(*samples)
     origin = {
         "model": entry.slug,
@@ -99,11 +102,14 @@ def _check_alike(reference: str, rows: Sequence[membership.Rows], others: Sequen
             )
 
 
-def _sample(rows: membership.Rows, others: membership.Rows | None, statistic: str) -> Sample:
+def _sample(
+    rows: membership.Rows, others: membership.Rows | None, statistic: str, names: Mapping[str, str]
+) -> Sample:
     return Sample(
         statistics=membership_cells.statistics(rows, statistic),
         lengths=np.array([row["n_tokens"] for row in rows], dtype=np.int64),
         reference=None if others is None else membership_cells.statistics(others, statistic),
+        origins=[names.get(row["document"], "") for row in rows],
     )
 
 
@@ -125,12 +131,13 @@ def _lines(origin: dict[str, Any], found: Verdict) -> list[str]:
     )
     left_out = f", {found.n_left_out} left out" if found.n_left_out else ""
     strata = f"{found.n_strata} strat{'um' if found.n_strata == 1 else 'a'} of length"
+    own = f"{found.n_documents} documents of {found.n_origins} origins"
     compared = f"{origin['model']} on {origin['corpus']} against {origin['against']}"
     auc = f"AUC {found.auc:.3f} [{found.low:.3f}, {found.high:.3f}]"
     return [
         f"{compared}: {told} (p = {found.p_value:.4g}, level {found.level:.0%})",
         f"  {auc} by {_NAMES[origin['statistic']]}{less}{alone}",
-        f"  {found.n_documents} documents against {found.n_against}, in {strata}{left_out}",
+        f"  {own} against {found.n_against} of {found.n_origins_against}, in {strata}{left_out}",
         *_warnings(reference, found),
         "  assumed:",
         *(f"  - {assumption}" for assumption in found.assumptions),

@@ -3,23 +3,30 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from collectors.revisions import Revision, open_revision
-from evaluate import fit_changes, score_changes
+from evaluate import bootstrap, fit_changes, score_changes
 from evaluate.fit_changes import FitChange, Shift
 from evaluate.impact import Effect
 from evaluate.score_changes import ScoreChange
 
-POINTS = "results/points.csv"
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+POINTS, FITS = "results/points.csv", "results/fits.csv"
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what changed in scores and fits from one revision to another."""
     before, after = open_revision(arguments.before), open_revision(arguments.after)
     scores = list(score_changes.changes(before, after))
-    fits = list(fit_changes.changes(_points(before), _points(after)))
+    revisions = (before, after)
+    points = [_table(revision, POINTS, fit_changes.points) for revision in revisions]
+    intervals = [_table(revision, FITS, fit_changes.recorded) for revision in revisions]
+    fits = list(fit_changes.changes(points[0], points[1], intervals))
     if arguments.json:
         found = {
             "before": {"name": before.name, "commit": before.commit},
@@ -34,10 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(line)
 
 
-def _points(revision: Revision) -> dict[fit_changes.Series, dict[str, tuple[float, float]]]:
-    if not revision.exists(POINTS):
-        return {}
-    return fit_changes.points(revision.read_bytes(POINTS), f"{POINTS} of {revision}")
+def _table(revision: Revision, path: str, read: Callable[[bytes, str], dict[Key, Value]]) -> dict[Key, Value]:
+    return read(revision.read_bytes(path), f"{path} of {revision}") if revision.exists(path) else {}
 
 
 def _score_lines(scores: Sequence[ScoreChange]) -> Iterator[str]:
@@ -81,12 +86,14 @@ def _fit_lines(fits: Sequence[FitChange]) -> Iterator[str]:
 
 
 def _effect(effect: Effect) -> str:
-    ends = (
-        ""
-        if effect.low is None or effect.high is None
-        else f" [{_signed(effect.low)}, {_signed(effect.high)}]"
-    )
-    return f"{_signed(effect.value)}{ends}"
+    return f"{_signed(effect.value)}{_ends(effect.low, effect.high, 'documents')}"
+
+
+def _ends(low: float | None, high: float | None, differ: str) -> str:
+    """Say a difference's interval, or why there is none."""
+    if low is None or high is None:
+        return f" (no interval: fewer than {bootstrap.FEWEST} {differ} differ)"
+    return f" [{_signed(low)}, {_signed(high)}]"
 
 
 def _signed(value: float) -> str:
@@ -97,12 +104,16 @@ def _signed(value: float) -> str:
 
 
 def _shift(shift: Shift) -> str:
-    verdict = "excludes" if shift.beyond_chance else "includes"
-    return (
-        f"{shift.before:.3f} [{shift.before_low:.3f}, {shift.before_high:.3f}] to "
-        f"{shift.after:.3f} [{shift.after_low:.3f}, {shift.after_high:.3f}], difference {_signed(shift.difference)} "
-        f"[{_signed(shift.difference_low)}, {_signed(shift.difference_high)}], which {verdict} 0"
-    )
+    before = _coefficient(shift.before, shift.before_low, shift.before_high)
+    after = _coefficient(shift.after, shift.after_low, shift.after_high)
+    ends = _ends(shift.difference_low, shift.difference_high, "models")
+    verdict = {True: ", which excludes 0", False: ", which includes 0", None: ""}[shift.beyond_chance]
+    return f"{before} to {after}, difference {_signed(shift.difference)}{ends}{verdict}"
+
+
+def _coefficient(value: float, low: float | None, high: float | None) -> str:
+    """Return a coefficient with the interval that was recorded of it, if one was."""
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _count(n: int) -> str:

@@ -15,12 +15,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps([asdict(figure) for figure in found], indent=2, ensure_ascii=False))
         return
-    print("\n\n".join("\n".join(_lines(figure)) for figure in found))
+    several = len({figure.address for figure in found}) > 1
+    print("\n\n".join("\n".join(_lines(figure, several=several)) for figure in found))
 
 
-def _lines(figure: trace.Figure) -> Iterator[str]:
+def _lines(figure: trace.Figure, *, several: bool) -> Iterator[str]:
     named = ", ".join(f"{key} {value}" for key, value in figure.row.items() if value)
     yield f"{figure.table}, line {figure.line}: {figure.column} {figure.value or 'missing'} of {named}"
+    if several:
+        yield f"  address    {figure.address}"
     yield f"  table      {_told(figure.recorded)}"
     yield from (f"  published  {source}" for source in figure.published)
     yield from (f"  attention  {note}" for note in figure.notes)
@@ -32,6 +35,12 @@ def _lines(figure: trace.Figure) -> Iterator[str]:
         yield f"  corpus     {_told(cell.built)}"
         yield f"  cell       {cell.path}: {_told(cell.recorded)}"
         yield from (f"  attention  {note}" for note in cell.notes)
+    for genome in figure.genomes:
+        yield f"  model      {genome.model}, revision {genome.revision}"
+        yield f"  alleles    {genome.alleles}"
+        yield f"  genes      {genome.n_genes:,}, sha256 {genome.genes_sha256}"
+        yield f"  cell       {genome.path}: {_told(genome.recorded)}"
+        yield from (f"  attention  {note}" for note in genome.notes)
 
 
 def _told(recorded: Recorded) -> str:
