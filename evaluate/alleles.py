@@ -17,16 +17,19 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from collectors.document import UserError
-from evaluate.backends import continuations
-from evaluate.backends.continuations import Continuations, Texts
-from evaluate.backends.transformers_model import TransformersModel
 from evaluate.genomes import Genome
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evaluate.backends.continuations import Continuations, Texts
+    from evaluate.backends.transformers_model import TransformersModel
 
 LENGTH = 4
 """Characters of an allele."""
@@ -62,11 +65,10 @@ PRESETS = {
     "paper": Preset(temperature=0.7, top_k=None, n_tokens=5, n_probes=32, strips=True, ends=True),
     "notebook": Preset(temperature=1.0, top_k=50, n_tokens=4, n_probes=16, strips=False, ends=False),
 }
-"""What the paper describes (nucleus sampling with top_p = 1, which leaves nothing out), and what the
-notebook that its authors published does by the defaults of its library."""
+"""What the paper describes (top_p = 1 leaves nothing out), and what its authors' notebook does by default."""
 
 
-def sampled(model: TransformersModel, genes: Sequence[str], preset: Preset, seed: int) -> Genome:
+def sampled(model: "TransformersModel", genes: Sequence[str], preset: Preset, seed: int) -> Genome:
     """Draw continuations of each gene.
 
     What is drawn for a gene follows from the seed, the gene and the model, its name included, and not from
@@ -108,7 +110,7 @@ def sampled(model: TransformersModel, genes: Sequence[str], preset: Preset, seed
 
 
 def exact(
-    model: TransformersModel, genes: Sequence[str], temperature: float = 1.0, epsilon: float = 1e-3
+    model: "TransformersModel", genes: Sequence[str], temperature: float = 1.0, epsilon: float = 1e-3
 ) -> Genome:
     """Compute the distribution that four-character alleles are drawn from, with the rules of `paper`.
 
@@ -144,7 +146,7 @@ def exact(
     return _genome(model, found, lost, rarest)
 
 
-def first_token(model: TransformersModel, genes: Sequence[str], temperature: float = 1.0) -> Genome:
+def first_token(model: "TransformersModel", genes: Sequence[str], temperature: float = 1.0) -> Genome:
     """Compute the distribution of the first token behind each gene.
 
     Alleles are tokens as the tokenizer writes them, so only models of one vocabulary can be compared.
@@ -157,6 +159,8 @@ def first_token(model: TransformersModel, genes: Sequence[str], temperature: flo
         UserError: when a gene does not fit the model, or the temperature is not positive.
         MemoryError: when a batch does not fit.
     """
+    from evaluate.backends import continuations
+
     names = np.array(continuations.token_names(model), dtype=object)
     found: list[dict[str, float]] = [{} for _ in genes]
     lost = [0.0] * len(genes)
@@ -179,7 +183,7 @@ class _Node:
 
 
 def _walked(
-    model: TransformersModel,
+    model: "TransformersModel",
     genes: Sequence[str],
     rules: Preset,
     weigh: Callable[[_Node, Weights], Weights],
@@ -199,13 +203,16 @@ def _walked(
         epsilon: unfinished paths of less weight are left out.
         floor: alleles of no more weight at one node are left out.
     """
-    spelling = _Spelling(model, rules)
-    ends = () if rules.ends else spelling.ends
+    from evaluate.backends import continuations
+
+    ended = continuations.end_tokens(model)
+    spelling = _Spelling(continuations.Texts(model), ended, rules)
+    ends = () if rules.ends else ended
     found: list[dict[str, float]] = [defaultdict(float) for _ in genes]
     lost = [0.0] * len(genes)
     cached = continuations.caches(model)
 
-    def visit(state: Continuations, nodes: Sequence[_Node]) -> None:
+    def visit(state: "Continuations", nodes: Sequence[_Node]) -> None:
         rows, children = [], []
         p = _probabilities(state.logits, rules.temperature, rules.top_k, ends)
         for row, (node, own) in enumerate(zip(nodes, p, strict=True)):
@@ -229,9 +236,7 @@ def _walked(
     return found, lost
 
 
-def _probabilities(
-    logits: torch.Tensor, temperature: float, top_k: int | None, never: Sequence[int]
-) -> Weights:
+def _probabilities(logits: "Tensor", temperature: float, top_k: int | None, never: Sequence[int]) -> Weights:
     """Return the probability of each next token in float64, in which a vocabulary sums to 1."""
     if not 0 < temperature < math.inf:
         raise UserError(f"temperature {temperature} divides no logits; give a positive number")
@@ -244,7 +249,7 @@ def _probabilities(
 
 
 def _genome(
-    model: TransformersModel, found: Sequence[Mapping[str, float]], lost: Sequence[float], rarest: float
+    model: "TransformersModel", found: Sequence[Mapping[str, float]], lost: Sequence[float], rarest: float
 ) -> Genome:
     """Return exact distributions as a genome, their rare alleles pruned."""
     kept = [{allele: p for allele, p in own.items() if p >= rarest} for own in found]
@@ -270,10 +275,10 @@ class _Spelling:
     a character of their own; the few others are spelled one by one.
     """
 
-    def __init__(self, model: TransformersModel, rules: Preset) -> None:
-        self.ends = continuations.end_tokens(model)
+    def __init__(self, texts: "Texts", ends: Sequence[int], rules: Preset) -> None:
+        self._texts = texts
+        self._ends = list(ends)
         self._rules = rules
-        self._texts = Texts(model)
         self._tables: dict[tuple[str, int, bool], tuple[NDArray[np.int64], list[str]]] = {}
 
     def alleles(
@@ -294,10 +299,9 @@ class _Spelling:
         rest = 0.0
         last = len(path) + 1 == self._rules.n_tokens
         text, certain = self._texts.of(path), self._texts.certain(path)
-        ended = list(self.ends)
-        if (weight := float(weights[ended].sum())) > 0:
+        if (weight := float(weights[self._ends].sum())) > 0:
             alleles[self._stripped(text)[:LENGTH]] += weight
-            weights[ended] = 0.0
+            weights[self._ends] = 0.0
         if text != certain:
             joins = self._texts.joins
             common = joins[weights[joins] > floor]

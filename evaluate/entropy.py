@@ -17,11 +17,13 @@ All arithmetic is in float64, on the device of the states. The unit of sampling 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Of the released code of Zang et al. 2025: it keeps the directions without any variance finite.
 RIDGE = 1e-6
@@ -98,10 +100,6 @@ class Aggregate:
     ceiling: float | None
 
 
-def _itself(mean: Array) -> Array:
-    return mean
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """How the figures of documents become one of a corpus: `outer` of the mean over documents of `inner`.
@@ -113,7 +111,7 @@ class Metric:
     """
 
     inner: Callable[[Figures], float]
-    outer: Callable[[Array], Array] = _itself
+    outer: Callable[[Array], Array] = np.positive
     bounded: bool = False
 
 
@@ -133,7 +131,7 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def normalised(states: Tensor) -> Tensor:
+def normalised(states: "Tensor") -> "Tensor":
     """Return rows less their mean, each divided by its Euclidean length.
 
     Args:
@@ -145,6 +143,8 @@ def normalised(states: Tensor) -> Tensor:
     Raises:
         ValueError: when states are of another shape or not finite.
     """
+    import torch
+
     if states.ndim != 2 or not states.numel():
         raise ValueError(f"states of shape {list(states.shape)} must be a matrix of at least one token")
     values = states.detach().double()
@@ -161,7 +161,7 @@ def normalised(states: Tensor) -> Tensor:
     return rows.div_(norms.masked_fill(zero, 1.0)).masked_fill_(zero, 0.0)
 
 
-def spectrum(rows: Tensor) -> Tensor:
+def spectrum(rows: "Tensor") -> "Tensor":
     """Return the eigenvalues of the covariance of rows, divided by its trace.
 
     Args:
@@ -173,16 +173,19 @@ def spectrum(rows: Tensor) -> Tensor:
     Raises:
         ValueError: when all rows are zero.
     """
+    import torch
+
     matrix = rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
     values: Tensor = torch.linalg.eigvalsh(matrix).flip(0).clamp_(min=0)
-    total = values.sum()
-    if not total:
+    if not (total := values.sum()):
         raise ValueError("rows that are all zero have no spectrum")
     return values.div_(total)
 
 
-def matrix_entropy(values: Tensor) -> float:
+def matrix_entropy(values: "Tensor") -> float:
     """Return the entropy of a spectrum, -sum(lambda ln lambda), in nats; 0 ln 0 is 0."""
+    import torch
+
     return float(torch.special.entr(values).sum())
 
 
@@ -199,16 +202,18 @@ def ceiling(n_tokens: int, width: int) -> float:
     return math.log(min(n_tokens - 1, width))
 
 
-def nuclear_norm(rows: Tensor) -> float:
+def nuclear_norm(rows: "Tensor") -> float:
     """Return the matrix nuclear norm of Li et al. 2024 (arXiv 2410.10672), which needs no spectrum.
 
     It is the sum of the min(N, d) largest Euclidean norms of columns of `normalised` rows, shape [N, d].
     """
+    import torch
+
     norms = torch.linalg.vector_norm(rows, dim=0)
     return float(norms.topk(min(rows.shape)).values.sum())
 
 
-def geometry(values: Tensor, rows: Tensor) -> Geometry:
+def geometry(values: "Tensor", rows: "Tensor") -> Geometry:
     """Return the figures of Zang et al. 2025, by the definitions of their released code.
 
     The covariance is rows^T rows / (N - 1); what the spectrum leaves out is the ridge alone.
@@ -223,7 +228,7 @@ def geometry(values: Tensor, rows: Tensor) -> Geometry:
     n_tokens, width = rows.shape
     if n_tokens < 2 or width < 2:
         raise ValueError(f"{n_tokens} tokens of width {width} have no geometry: 2 is the fewest of each")
-    eigenvalues = torch.full((width,), RIDGE, dtype=values.dtype, device=values.device)
+    eigenvalues = values.new_full((width,), RIDGE)
     eigenvalues[: len(values)] += values * (rows.square().sum() / (n_tokens - 1))
     mu = eigenvalues / eigenvalues.sum()
     anisotropy, compression = float(mu.max() / mu.min()), -float(mu.log().sum())
@@ -232,11 +237,11 @@ def geometry(values: Tensor, rows: Tensor) -> Geometry:
         compression=compression,
         semantic_cv=anisotropy / compression,
         smoothed_compression=-width * float(mu.max().log()),
-        spectral_entropy=float(torch.special.entr(mu).sum()),
+        spectral_entropy=matrix_entropy(mu),
     )
 
 
-def figures(states: Tensor) -> Figures | None:
+def figures(states: "Tensor") -> Figures | None:
     """Return what is measured of a document's states, shape [N, d], of any floating type.
 
     Returns:

@@ -3,19 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from collectors.document import UserError
 from evaluate import backends, cells
 from evaluate.backends import compressors
-from evaluate.backends.token_statistics import token_statistics
-from evaluate.backends.transformers_model import TransformersModel
 from evaluate.corpus import Corpus
 from evaluate.journal import digest, journal
 from evaluate.membership import Familiarity, Settings, familiarity
 from evaluate.model import ModelEntry
+
+if TYPE_CHECKING:
+    from evaluate.backends.transformers_model import TransformersModel
 
 # Part of every key: raise it when the same inputs would give other numbers.
 ARITHMETIC = 1
@@ -26,7 +27,7 @@ class Subject:
     """A model that was loaded, and how it is measured: with no more tokens than its context holds."""
 
     entry: ModelEntry
-    model: TransformersModel
+    model: "TransformersModel"
     settings: Settings
 
 
@@ -132,6 +133,8 @@ def _complete(row: Any) -> bool:
 
 
 def _document(subject: Subject, text: str, label: str) -> dict[str, Any]:
+    from evaluate.backends.token_statistics import token_statistics
+
     model, settings = subject.model, subject.settings
     tokens = model.beginning(text, settings.tokens)
     characters = len(model.decode(tokens[1:]))

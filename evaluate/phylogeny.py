@@ -5,19 +5,20 @@ The genes are cut from corpora that are newer than the models, so that none was 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from collectors.document import UserError
 from evaluate import alleles, backends, cells
-from evaluate.backends import continuations
-from evaluate.backends.transformers_model import TransformersModel
 from evaluate.distances import ESTIMATORS
 from evaluate.genes import Genes
 from evaluate.genomes import Genome
 from evaluate.journal import digest, journal
 from evaluate.model import ModelEntry
+
+if TYPE_CHECKING:
+    from evaluate.backends.transformers_model import TransformersModel
 
 # Part of every key: raise it when the same inputs would give other numbers.
 ARITHMETIC = 1
@@ -104,6 +105,8 @@ def measure(
     Raises:
         UserError: as `backends.load`, when a gene does not fit the model, or memory is short.
     """
+    from evaluate.backends import continuations
+
     check(entry)
     model = backends.load_open(entry)
     origin = {
@@ -146,7 +149,7 @@ def measure(
     return whole, origin
 
 
-def _genome(model: TransformersModel, contexts: tuple[str, ...], settings: Settings) -> Genome:
+def _genome(model: "TransformersModel", contexts: tuple[str, ...], settings: Settings) -> Genome:
     if settings.alleles == "exact":
         return alleles.exact(model, contexts, settings.temperature, settings.epsilon)
     if settings.alleles == "first-token":

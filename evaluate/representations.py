@@ -8,18 +8,19 @@ model with the weights it was initialised with reads the same tokens, for Diff-e
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from collectors.document import UserError
 from evaluate import backends, cells, entropy
-from evaluate.backends import hidden_states
-from evaluate.backends.transformers_model import TransformersModel
 from evaluate.corpus import Corpus
 from evaluate.journal import digest, journal
 from evaluate.model import ModelEntry, Tokens
+
+if TYPE_CHECKING:
+    from evaluate.backends.transformers_model import TransformersModel
 
 # Part of every key: raise it when the same inputs would give other numbers.
 ARITHMETIC = 1
@@ -88,7 +89,7 @@ class Subject:
     """
 
     entry: ModelEntry
-    model: TransformersModel
+    model: "TransformersModel"
     settings: Settings
     layers: tuple[int, ...]
     last: int
@@ -116,6 +117,8 @@ def load(entry: ModelEntry, settings: Settings, say: Callable[[str], None]) -> S
         UserError: as `backends.load`, and where it shows no hidden states, has no such layer, or does not
             fit into memory together with its twin.
     """
+    from evaluate.backends import hidden_states
+
     check(entry)
     model = backends.load_open(entry)
     own = settings.within(model.context_length)
@@ -166,6 +169,8 @@ def measure(subject: Subject, corpus: Corpus, *, journals: Path) -> list[dict[st
     Raises:
         UserError: when the corpus cannot be read, memory is short or hidden states are not finite.
     """
+    from evaluate.backends import hidden_states
+
     model, entry, settings = subject.model, subject.entry, subject.settings
     documents = corpus.documents()
     origin = {
@@ -211,8 +216,10 @@ def _layers(settings: Settings, last: int, entry: ModelEntry) -> tuple[int, ...]
     return wanted
 
 
-def _inner_refusal(model: TransformersModel, layers: Sequence[int]) -> str:
+def _inner_refusal(model: "TransformersModel", layers: Sequence[int]) -> str:
     """Return why inner layers cannot be had, empty where they can."""
+    from evaluate.backends import hidden_states
+
     try:
         hidden_states.states(model.decoder, np.zeros(2, dtype=np.int64), layers)
     except UserError as refusal:
@@ -254,6 +261,8 @@ def _complete(rows: Any, layers: Sequence[int]) -> bool:
 def _document(
     decoder: Any, tokens: Tokens, layers: Sequence[int], settings: Settings, label: str
 ) -> list[dict[str, Any]]:
+    from evaluate.backends import hidden_states
+
     least = settings.tokens if settings.fixed else 2
     if len(tokens) < least:
         short = f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, fewer than {least}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_vision_language import picture, save_llava
 
-from evaluate.__main__ import main
+from commands import run, run_json
 from evaluate.alignment import RATIOS
 from evaluate.backends.vision_language import PARTS
 
@@ -26,22 +26,17 @@ def project(workspace: Path) -> Path:
     return workspace
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run the command on the project; return its status and what it printed."""
-    given = ("--model", "llava", "--images", "images", "--texts", "texts.jsonl")
-    status = main(["alignment", *given, *arguments])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+NAMED = ("alignment", "--model", "llava", "--images", "images", "--texts", "texts.jsonl")
 
 
 def test_effective_ranks_and_ratios_are_printed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with interval, and with a ceiling where it has one; what was skipped is told."""
-    status, out, err = run(capsys)
+    status, out, err = run(capsys, *NAMED)
     assert status == 0, err
     lines = out.splitlines()
     assert lines[0] == "llava on 3 pairs"
     assert lines[-1] == "  skipped 1: text of fewer than two tokens"
-    found = json.loads(run(capsys, "--json")[1])
+    found = run_json(capsys, *NAMED)
     assert [metric["metric"] for metric in found["metrics"]] == [*PARTS, *RATIOS]
     for line, metric in zip(lines[1:-1], found["metrics"], strict=True):
         assert metric["metric"].replace("_", " ") in line
@@ -53,7 +48,7 @@ def test_effective_ranks_and_ratios_are_printed(project: Path, capsys: pytest.Ca
 @pytest.mark.usefixtures("project")
 def test_rotated_images_and_shuffled_texts_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     """A figure without its condition would be taken for another."""
-    status, out, _ = run(capsys, "--rotate", "90", "--shuffle", "3", "--limit", "2")
+    status, out, _ = run(capsys, *NAMED, "--rotate", "90", "--shuffle", "3", "--limit", "2")
     assert (status, out.splitlines()[0]) == (
         0,
         "llava on 2 pairs, rotated by 90 degrees, texts shuffled by seed 3",
@@ -76,7 +71,7 @@ def test_mistakes_are_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     """The value, the rule and the remedy, without a traceback."""
-    status, out, err = run(capsys, *arguments)
+    status, out, err = run(capsys, *NAMED, *arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
     assert message in err

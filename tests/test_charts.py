@@ -383,6 +383,17 @@ def test_marks_stay_inside_the_drawing(values: list[tuple[float, float]], named:
         assert 0 <= y <= height
 
 
+@pytest.mark.parametrize(("width", "n_lines"), [(180, 2), (380, 1)])
+def test_what_is_read_off_a_point_is_whole(width: int, n_lines: int) -> None:
+    """Name and values, on two lines where the chart is narrow."""
+    point = Point(label="Deepseek-coder-33b", x=0.21534, y=0.5813)
+    drawn = charts.scatter([point], title="t", notes=(), description="d", width=width)
+    (group,) = (g for g in parse(drawn).iter(f"{SVG}g"))
+    (shown,) = (text for text in group.iter(f"{SVG}text") if text.get("class") == "readout")
+    lines = [span.text or "" for span in shown]
+    assert (" ".join(lines), len(lines)) == ("Deepseek-coder-33b: 0.2153, 0.5813", n_lines)
+
+
 def test_hostile_text_stays_text() -> None:
     """Markup, quotes and characters that XML forbids come out as text, in every place that data reaches."""
     drawn = (
@@ -411,7 +422,7 @@ def test_hostile_text_stays_text() -> None:
     )
     root = parse(f"<div>{drawn}</div>")
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
-        "div", "svg", "title", "desc", "text", "line", "g", "circle", "rect", "path",
+        "div", "svg", "title", "desc", "text", "tspan", "line", "g", "circle", "rect", "path",
     }  # fmt: skip
     texts = " ".join(root.itertext())
     assert "<script>alert(1)</script>" in texts

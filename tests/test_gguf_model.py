@@ -350,9 +350,19 @@ def test_smollm2_cuts_text_as_transformers_does(smollm2: GgufModel) -> None:
     assert len(smollm2.encode(["#" * 60])[0]) < 3  # so that a piece is longer than a first buffer
 
 
+@pytest.fixture(scope="module")
+def in_transformers() -> Any:
+    """The same weights in transformers, as float32."""
+    auto: Any = transformers.AutoModelForCausalLM
+    folder = converted(GGUF, ENTRY["sha256"], ROOT / "models" / "converted")
+    return auto.from_pretrained(folder, dtype=torch.float32).eval()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["prose", "code"])
-def test_smollm2_costs_what_it_costs_in_transformers(smollm2: GgufModel, kind: str) -> None:
+def test_smollm2_costs_what_it_costs_in_transformers(
+    smollm2: GgufModel, in_transformers: Any, kind: str
+) -> None:
     """To 0.4 %, for llama.cpp rounds activations to 8 bits.
 
     Found: +0.19 % on this prose and +0.08 % on this code, up to 0.44 % on a single text; on four texts
@@ -364,10 +374,7 @@ def test_smollm2_costs_what_it_costs_in_transformers(smollm2: GgufModel, kind: s
         if kind == "prose"
         else [(site / f"{name}.py").read_text() for name in CODE]
     )
-    folder = converted(GGUF, ENTRY["sha256"], ROOT / "models" / "converted")
-    auto: Any = transformers.AutoModelForCausalLM
-    whole = auto.from_pretrained(folder, dtype=torch.float32).eval()
     rows = [row(smollm2, text.replace("\r\n", "\n")[:1000]) for text in texts]
-    wanted = math.fsum(plain(whole, *one).sum() for one in rows)
+    wanted = math.fsum(plain(in_transformers, *one).sum() for one in rows)
     got = math.fsum(costs.sum() for costs in smollm2.nll(*zip(*rows, strict=True)))
     assert got == pytest.approx(wanted, rel=0.004)

@@ -21,8 +21,8 @@ from test_transformers_model import WIDE, read, save_model
 
 from collectors.build import write_corpus
 from collectors.document import UserError
+from commands import change, run, run_json
 from evaluate import familiarity, membership_cells
-from evaluate.__main__ import main
 from evaluate.commands import chosen, membership
 from evaluate.corpus import Corpus, built_corpus, text_file
 from evaluate.membership import Familiarity, Settings, mean_of_lowest, saving, standardised
@@ -111,24 +111,9 @@ def corpus(project: Path) -> Corpus:
     return built_corpus(project / "corpora" / REQUEST.name)
 
 
-def change(project: Path, **sections: Any) -> None:
-    """Change sections of params.yaml."""
-    path = project / "params.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run a command; return its status and what it printed."""
-    status = main(arguments)
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
 def figures(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, Any]]:
     """Measure with --json; return the figures of a single corpus by metric."""
-    status, out, err = run(capsys, "membership", *arguments, "--json")
-    assert status == 0, err
-    return {row["metric"]: row for row in json.loads(out)}
+    return {row["metric"]: row for row in run_json(capsys, "membership", *arguments)}
 
 
 @torch.inference_mode()

@@ -14,14 +14,14 @@ from test_transformers_model import WIDE, save_model
 
 from collectors.build import write_corpus
 from collectors.document import UserError
+from commands import add_published, change, run, run_json
 from evaluate import alleles, backends, distances, genome_cells, phylogeny, relatives
-from evaluate.__main__ import main
 from evaluate.genes import Genes
 from evaluate.genomes import Genome
 from evaluate.model import ModelEntry
 from evaluate.phylogeny import Settings
 from evaluate.prediction import KnownModel
-from samples import REQUEST, ROOT, make_document
+from samples import REQUEST, make_document
 
 TEXTS = [f"{word} stands at the head of a page that is long enough for a gene. " * 3 for word in
          ("Heron", "Lantern", "Mortar", "Thistle", "Violin", "Anchor")]  # fmt: skip
@@ -52,23 +52,8 @@ def project(workspace: Path) -> Path:
     }
     params["models"]["gzip"] = {"backend": "compressors"}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
-    (workspace / "evaluate").mkdir()
-    for name in ("benchmarks.csv", "published_correlations.csv"):
-        (workspace / "evaluate" / name).write_bytes((ROOT / "evaluate" / name).read_bytes())
+    add_published(workspace)
     return workspace
-
-
-def change(project: Path, **sections: Any) -> None:
-    """Change sections of params.yaml."""
-    path = project / "params.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run a command; return its status and what it printed."""
-    status = main(arguments)
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -211,7 +196,7 @@ def test_the_fit_stage_relates_all_models(project: Path, capsys: pytest.CaptureF
     assert all(model in tree["newick"] for model in ("one", "two", "three"))
     assert {row["model"] for row in table(results / "map.csv")} == {"one", "two", "three"}
     assert table(results / "predictions.csv") == []  # no benchmark knows these models
-    assert main(["report"]) == 0
+    assert run(capsys, "report")[0] == 0
 
 
 def test_one_model_has_no_relatives(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,7 +286,7 @@ def test_models_are_told_apart_or_not(project: Path, capsys: pytest.CaptureFixtu
     assert status == 0, err
     assert out.startswith("one and two: not told apart, which does not prove them one (p = ")
     assert "9 genes, 32 probes each" in out
-    found = json.loads(run(capsys, "same", "one", "two", "--genes", "contexts.txt", "--json")[1])
+    found = run_json(capsys, "same", "one", "two", "--genes", "contexts.txt")
     assert found["p_value"] > 0.05
     assert found["distance"] == pytest.approx(0, abs=1e-6)
     out = run(capsys, "same", "one", "three", "--genes", "contexts.txt", "--probes", "400")[1]
@@ -319,10 +304,7 @@ def test_one_model_loaded_in_two_ways(project: Path, capsys: pytest.CaptureFixtu
     """The second has a name of its own, so that samples of the two are independent."""
     change(project, phylogeny={"alleles": kind, "epsilon": 0.05})
     (project / "contexts.txt").write_text("\n".join(CONTEXTS))
-    named = ("same", "one", "one", "--genes", "contexts.txt", "--dtype", "bfloat16", "--json")
-    status, out, err = run(capsys, *named)
-    assert status == 0, err
-    found = json.loads(out)
+    found = run_json(capsys, "same", "one", "one", "--genes", "contexts.txt", "--dtype", "bfloat16")
     assert found["models"] == ["one", "one-bfloat16-again"]
     assert found["null"] == {"exact": "simulated", "paper": "permuted"}[kind]
     assert found["p_value"] > 0.001
@@ -368,6 +350,9 @@ def test_the_published_regressor_and_training_compute_are_asked_for_in_params(
         )
     }
     change(project, models=models, fit={"resamples": 50, "prediction": "ica15-sigmoid"})
+    benchmarks = project / "evaluate" / "benchmarks.csv"
+    header, *lines = benchmarks.read_text().splitlines(keepends=True)
+    benchmarks.write_text("".join([header, *(line for line in lines if "HellaSwag" in line)]))
     for command in ("score", "entropy", "phylogeny"):
         assert run(capsys, command, "--all")[0] == 0
     status, _, err = run(capsys, "fit")

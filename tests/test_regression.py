@@ -102,7 +102,7 @@ def test_fit_agrees_with_numpy_and_scipy(form: str) -> None:
     assert found.loo_rmse == pytest.approx(math.sqrt(np.mean(np.square(misses))), abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(points)
 def test_any_points_agree_with_numpy_and_scipy(pairs: list[tuple[float, float]]) -> None:
     """Points of any shape either fit as elsewhere, or are refused where nothing varies; never NaN."""
@@ -125,7 +125,7 @@ def test_any_points_agree_with_numpy_and_scipy(pairs: list[tuple[float, float]])
     assert all(math.isfinite(value) for value in numbers if value is not None)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(points, st.floats(0.1, 10), st.floats(-5, 5))
 def test_correlation_ignores_scale_and_offset(
     pairs: list[tuple[float, float]], scale: float, offset: float

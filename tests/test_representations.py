@@ -23,8 +23,8 @@ from test_transformers_model import WIDE, read, save_model
 
 from collectors.build import write_corpus
 from collectors.document import UserError
+from commands import add_published, change, run, run_json
 from evaluate import entropy, entropy_cells, representations
-from evaluate.__main__ import main
 from evaluate.corpus import Corpus, built_corpus
 from evaluate.model import ModelEntry
 from evaluate.representations import Settings
@@ -61,24 +61,9 @@ def corpus(project: Path) -> Corpus:
     return built_corpus(project / "corpora" / REQUEST.name)
 
 
-def change(project: Path, **sections: Any) -> None:
-    """Change sections of params.yaml."""
-    path = project / "params.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run a command; return its status and what it printed."""
-    status = main(arguments)
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
 def figures(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[tuple[int, str], dict[str, Any]]:
     """Measure with --json; return the figures by layer and metric."""
-    status, out, err = run(capsys, "entropy", *arguments, "--json")
-    assert status == 0, err
-    return {(row["layer"], row["metric"]): row for row in json.loads(out)}
+    return {(row["layer"], row["metric"]): row for row in run_json(capsys, "entropy", *arguments)}
 
 
 @torch.inference_mode()
@@ -323,9 +308,7 @@ def test_without_a_model_that_shows_its_states_there_is_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The stage passes, and so do those after it."""
-    (project / "evaluate").mkdir()
-    for name in ("benchmarks.csv", "published_correlations.csv"):
-        (project / "evaluate" / name).write_bytes((ROOT / "evaluate" / name).read_bytes())
+    add_published(project)
     change(project, models={"gzip": {"backend": "compressors"}})
     for command in (["entropy", "--all"], ["score", "--all"], ["fit"], ["report"]):
         status, _, err = run(capsys, *command)
@@ -395,7 +378,7 @@ def test_what_was_finished_is_not_measured_again(project: Path, corpus: Corpus) 
 def test_a_killed_run_goes_on_where_it_stopped(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After `kill -9` in the middle, the cell is the same to the byte as one of a run that nobody killed."""
     folder = project / "corpora" / REQUEST.name
-    write_corpus(folder, REQUEST, [make_document(f"Page {i}. {TEXTS[0]}", i) for i in range(400)])
+    write_corpus(folder, REQUEST, [make_document(f"Page {i}. {TEXTS[0]}", i) for i in range(120)])
     cell = project / "results" / "entropy" / "tiny" / f"{REQUEST.name}.parquet"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "evaluate", "entropy", "--all"]
@@ -404,7 +387,7 @@ def test_a_killed_run_goes_on_where_it_stopped(project: Path, capsys: pytest.Cap
     deadline = time.monotonic() + 120
     done = 0
     while done < 20 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+        time.sleep(0.005)
         done = sum(path.read_bytes().count(b"\n") for path in journals.rglob("trained.jsonl"))
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -421,9 +404,7 @@ def test_a_killed_run_goes_on_where_it_stopped(project: Path, capsys: pytest.Cap
 
 def test_the_score_table_has_a_row_for_each_metric(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`fit` gathers the last layer into scores.csv, beside the rates, and the profile into entropy.csv."""
-    (project / "evaluate").mkdir()
-    for name in ("benchmarks.csv", "published_correlations.csv"):
-        (project / "evaluate" / name).write_bytes((ROOT / "evaluate" / name).read_bytes())
+    add_published(project)
     change(project, phylogeny={"alleles": "first-token"})
     found = figures(capsys, "--model", "tiny")
     for command in ("score", "phylogeny"):
@@ -443,4 +424,4 @@ def test_the_score_table_has_a_row_for_each_metric(project: Path, capsys: pytest
     with (project / "results" / "entropy.csv").open() as file:
         profile = list(csv.DictReader(file))
     assert {(int(row["layer"]), row["metric"]) for row in profile} == set(found)
-    assert main(["report"]) == 0
+    assert run(capsys, "report")[0] == 0

@@ -153,6 +153,8 @@ def test_references_of_every_kind_give_their_texts(tmp_path: Path) -> None:
     (folder / "b.jsonl.gz").write_bytes(zipped(lines))
     (folder / "c.jsonl.zst").write_bytes(zstandard.compress(lines))
     (folder / "d.txt").write_text(TEXT)
+    (folder / "g.txt.gz").write_bytes(zipped(TEXT.encode()))
+    (folder / "h.txt.zst").write_bytes(zstandard.compress(TEXT.encode()))
     (folder / "notes.md").write_text("no reference")
     pq.write_table(pa.table({"text": [TEXT], "id": ["one"]}), folder / "e.parquet")
     pq.write_table(
@@ -165,6 +167,8 @@ def test_references_of_every_kind_give_their_texts(tmp_path: Path) -> None:
     assert found == {
         **dict.fromkeys(("a.jsonl", "b.jsonl.gz", "c.jsonl.zst"), both),
         "d.txt": [TEXT],
+        "g.txt.gz": [TEXT],
+        "h.txt.zst": [TEXT],
         "e.parquet": [TEXT],
         "f.parquet": [both[1]],
     }
@@ -189,6 +193,7 @@ def test_no_ngram_is_lost_where_a_plain_file_is_cut(tmp_path: Path, monkeypatch:
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz cannot be read"),
         ("a.jsonl.gz", zipped(b"{}" * 99)[:-9], "a.jsonl.gz cannot be read"),
         ("a.jsonl.zst", b"no zstd", "a.jsonl.zst cannot be read"),
+        ("a.txt.gz", zipped(b"moss" * 99)[:-9], "a.txt.gz cannot be read"),
         ("a.parquet", b"PAR1", "a.parquet cannot be read"),
         ("a.md", b"text", "a.md holds no file that ends in .txt"),
     ],

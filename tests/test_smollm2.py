@@ -22,12 +22,12 @@ LISTED = params.entry(
     "smollm2-135m", yaml.safe_load((ROOT / "params.yaml").read_text())["models"]["smollm2-135m"]
 )
 ENTRY = {name: value for name, value in LISTED.options.items() if name != "source"}
-PROSE = ["pytest", "urllib3", "idna", "pyparsing"]
-CODE = ["attr/_make", "click/core", "funcy/seqs", "packaging/version"]
+PROSE = ["pytest", "idna"]
+CODE = ["attr/_make", "funcy/seqs"]
 
 
 def texts() -> list[tuple[str, str]]:
-    """Return eight real texts of installed distributions, each cut at 800 characters."""
+    """Return four real texts of installed distributions, each cut at 800 characters."""
     site = Path(str(metadata.distribution("pytest").locate_file("")))
     prose = [str(metadata.metadata(name).json["description"]) for name in PROSE]
     code = [(site / f"{name}.py").read_text() for name in CODE]
@@ -75,16 +75,16 @@ def test_the_fast_path_equals_a_plain_scorer(exact: TransformersModel, plain: li
 
 
 def test_windows_of_real_text_stay_close_to_the_whole(exact: TransformersModel, plain: list[float]) -> None:
-    """Less context costs more, never less than all of it saves: windows of 96 lose under a fifth."""
-    rows = likelihoods(exact, texts(), ScoringProtocol(window=96, stride=24))
+    """Less context costs more, never less than all of it saves: windows of 96 lose under a tenth."""
+    rows = likelihoods(exact, texts(), ScoringProtocol(window=96, stride=48))
     lost = sum(row.nll for row in rows) / sum(plain) - 1
-    assert 0 < lost < 0.2
+    assert 0 < lost < 0.1
 
 
 def test_a_cache_with_sinks_stays_close_to_the_exact_protocol(exact: TransformersModel) -> None:
     """On real prose far beyond the window, each token read once: to 1 %, a cache without sinks is off by 12."""
-    document = ("guide", (ROOT / "README.md").read_text()[:3000])
-    sink = ScoringProtocol(name="sink", window=256, stride=64)
+    document = ("guide", (ROOT / "README.md").read_text()[:2000])
+    sink = ScoringProtocol(name="sink", window=192, stride=48)
     approximate, full = (likelihoods(exact, [document], p)[0] for p in (sink, sink.exact))
     assert approximate.n_tokens == full.n_tokens
     assert (full.n_tokens or 0) > 2 * sink.window
@@ -93,10 +93,10 @@ def test_a_cache_with_sinks_stays_close_to_the_exact_protocol(exact: Transformer
 
 
 def test_bfloat16_equals_a_plain_scorer_in_bfloat16(exact: TransformersModel, plain: list[float]) -> None:
-    """To 5e-4, the noise of its kernels; rounding the weights moves the rate itself by up to 2e-3."""
+    """To 1e-3, the noise of its kernels; rounding the weights moves the rate itself by up to 2e-3."""
     rows = likelihoods(model(dtype="bfloat16"), texts(), ScoringProtocol())
     total = sum(row.nll for row in rows)
-    assert total == pytest.approx(sum(plain_costs(exact, torch.bfloat16)), rel=5e-4)
+    assert total == pytest.approx(sum(plain_costs(exact, torch.bfloat16)), rel=1e-3)
     assert total == pytest.approx(sum(plain), rel=3e-3)
 
 

@@ -111,7 +111,7 @@ def test_a_cutoff_far_away_stands_at_the_edge(years: int, shown: str) -> None:
     chart = drawn(course(1.0, 1.1, 1.2, step=6), rules=(Rule(at=MONTH + 12 * years, label="cutoff"),))
     assert f">{shown}</text>" in chart
     (line,) = places(chart)
-    assert line[-1][0] - line[0][0] > 0.3 * 360 * 0.57
+    assert line[-1][0] - line[0][0] > 0.3 * 360 * 0.45
 
 
 def test_a_cutoff_nearby_widens_the_axis() -> None:
@@ -161,6 +161,15 @@ def test_every_mark_says_what_it_is() -> None:
     assert "&lt;m&gt;: 1.000 in 2026-01, 1.100 in 2026-02".replace("&lt;m&gt;", "model 0") in drawn(
         course(1.0, 1.1)
     )
+
+
+def test_the_name_of_an_instructed_model_is_whole_at_the_end_of_its_line() -> None:
+    """And in what its line says when it has the focus."""
+    stops = tuple(Stop(month=MONTH + m, value=0.6) for m in (0, 10))
+    chart = drawn(Course(label="SmolLM2-135M-Instruct", number=0, stops=stops))
+    assert ">● SmolLM2-135M-Instruct</text>" in chart
+    assert "0.600 in 2026-01, 0.600 in 2026-11</tspan>" in chart
+    assert "…" not in chart
 
 
 def test_an_interval_down_to_nothing_ends_at_the_frame() -> None:

@@ -139,7 +139,7 @@ def test_models_and_compressors_are_drawn_apart(tmp_path: Path) -> None:
     rows = [*month_rows(), *({**row, "content": "code"} for row in month_rows())]
     section = part(sample(tmp_path, rows))
     assert re.findall(r"<title>([^<]* on [^<]*)</title><desc>", section) == [
-        f"{kind} on {content}. {note}"
+        f"{kind} on {content}. {note} a rule: the end of the day, month or year it names"
         for content in ("code", "prose")
         for kind, note in (
             ("Language models", "hollow: months not after a model’s cutoff"),

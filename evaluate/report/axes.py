@@ -1,4 +1,4 @@
-"""Axes of charts: domains, round ticks and what stands at them, as pure functions."""
+"""Axes of charts: domains, round ticks, what stands at them and what is read off them, as pure functions."""
 
 import math
 from collections.abc import Iterable
@@ -72,3 +72,15 @@ def tick_below(text: str, x: float, y: float, width: float) -> str:
     """Return the text of a tick below its place, moved where it would leave the drawing."""
     half = svg.text_width(text, 11) / 2
     return svg.text(text, min(max(x, half), width - half), y, "tick", width, 11, "middle")
+
+
+def readout(name: str, values: str, y: float, width: float) -> str:
+    """Return what shows of a mark that has the focus, at the right: on two lines where one is too short."""
+    whole, room = f"{name}: {values}", width - 4
+    lines = [whole] if svg.text_width(whole, 11) <= room else [f"{name}:", values]
+    spans = (
+        f'<tspan x="{svg.number(width - 2)}" y="{svg.number(y + 13 * i)}">{svg.escaped(svg.shorten(line, room, 11))}'
+        "</tspan>"
+        for i, line in enumerate(lines)
+    )
+    return f'<text class="readout" text-anchor="end">{"".join(spans)}</text>'

@@ -10,7 +10,16 @@ from itertools import groupby, pairwise
 from typing import Literal
 
 from evaluate.report import svg
-from evaluate.report.axes import count_label, log_ticks, padded, project, tick_below, tick_label, ticks
+from evaluate.report.axes import (
+    count_label,
+    log_ticks,
+    padded,
+    project,
+    readout,
+    tick_below,
+    tick_label,
+    ticks,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,14 +147,14 @@ def scatter(
         courses = [course for _, course in fitted]
         body += _names([point.label for point in points], places, courses, (left, top, width, y_pixels[0]))
     for point, (x, y) in zip(points, places, strict=True):
-        about = f"{point.label}: {count_label(point.x) if counts else _tidy(point.x)}, {_tidy(point.y)}"
+        about = f"{count_label(point.x) if counts else _tidy(point.x)}, {_tidy(point.y)}"
         about += "" if point.ceiling is None else f", of at most {_tidy(point.ceiling)}"
         about += "" if point.used else f" (left out of the fit{': ' if point.note else ''}{point.note})"
         body.append(
-            f'<g class="point" tabindex="0" role="img"><title>{svg.escaped(about)}</title>'
+            f'<g class="point" tabindex="0" role="img"><title>{svg.escaped(point.label)}: {svg.escaped(about)}</title>'
             f'<circle class="hit" cx="{svg.number(x)}" cy="{svg.number(y)}" r="10"/>'
             f'<circle class="mark{"" if point.used else " hollow"}" cx="{svg.number(x)}" cy="{svg.number(y)}" r="4"/>'
-            + svg.text(about, width - 2, top + 11, "readout", width - left, 11, "end")
+            + readout(point.label, about, top + 11, width)
             + "</g>"
         )
     return svg.drawing(width, height, f"{title}. {' '.join(notes)}", description, body)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from evaluate.report import svg
-from evaluate.report.axes import log_ticks, project, tick_below, tick_label, ticks
+from evaluate.report.axes import log_ticks, project, readout, tick_below, tick_label, ticks
 from evaluate.report.profiles import COLOURS, end_labels
 
 # With the three colours, nine lines differ in more than their place.
@@ -20,7 +20,7 @@ _SHAPES = (("●", "circle"), ("◆", "diamond"), ("■", "square"))
 _ROW = 13  # between the lines of what is written above the rules
 # The same in every chart, so that months stand below months.
 _LEFT = 34
-_NAMES = 0.33
+_NAMES = 0.45
 _LEAST_SPAN = math.log(1.2)
 # Cutoffs long before the first month, or after the last, may squeeze the data into so much of the axis.
 _DATA_SHARE = 0.4
@@ -162,7 +162,7 @@ def timeline(
     apart = min(3.0, 0.8 * (across(1 + months[0]) - left) / max(1, len(courses)))
     for i, (course, label) in enumerate(zip(courses, labels, strict=True)):
         shift = apart * (i - (len(courses) - 1) / 2)
-        body.append(_line(course, across, up, shift, (width, top, left)))
+        body.append(_line(course, across, up, shift, (width, top)))
         ends.append((up(course.stops[-1].value), label, COLOURS[course.number % 3]))
     body += end_labels(ends, right + 8, (top, bottom), room=width - right - 8)
     return svg.drawing(width, height, f"{title}. {' '.join(notes)}", description, body)
@@ -207,10 +207,10 @@ def _line(
     across: Callable[[float], float],
     up: Callable[[float], float],
     shift: float,
-    frame: tuple[int, float, float],
+    frame: tuple[int, float],
 ) -> str:
     """Return a model's line with its marks: dashed over months without documents, hollow before its cutoff."""
-    width, top, left = frame
+    width, top = frame
     kind = COLOURS[course.number % 3]
     places = [(across(stop.month + 0.5) + shift, up(stop.value)) for stop in course.stops]
     parts = [svg.path("reach", places)]
@@ -227,8 +227,9 @@ def _line(
         )
     about = _about(course)
     return (
-        f'<g class="point" tabindex="0" role="img"><title>{svg.escaped(about)}</title>{"".join(parts)}'
-        + svg.text(about, width - 2, top + 11, "readout", width - left, 11, "end")
+        f'<g class="point" tabindex="0" role="img"><title>{svg.escaped(course.label)}: {about}</title>'
+        + "".join(parts)
+        + readout(course.label, about, top + 11, width)
         + "</g>"
     )
 
@@ -246,7 +247,7 @@ def _mark(shape: str, x: float, y: float) -> str:
 def _about(course: Course) -> str:
     first, last = course.stops[0], course.stops[-1]
     before = "" if first is last else f"{first.value:.3f} in {month_name(first.month)}, "
-    return f"{course.label}: {before}{last.value:.3f} in {month_name(last.month)}"
+    return f"{before}{last.value:.3f} in {month_name(last.month)}"
 
 
 def _at(label: str, stop: Stop) -> str:

@@ -147,7 +147,7 @@ def _panel(
                     courses,
                     rules,
                     title=f"{kind} on {content}",
-                    notes=(note,),
+                    notes=(note, "a rule: the end of the day, month or year it names"),
                     description=f"Bits per character of {len(courses)} {kind.lower()} on {content} "
                     f"by month of publication. {'; '.join(rule.label for rule in rules)}",
                     y_label="bits per character, logarithmic",
