@@ -17,7 +17,10 @@ COMMANDS = {
     "membership": "measure how familiar documents are to a model: Min-K%, Min-K%++, bits",
     "contamination": "judge whether a model was trained on a corpus, against another corpus",
     "phylogeny": "measure what models continue short contexts with, to relate them",
+    "passages": "compress a passage of each corpus with a model, and restore it",
     "same": "test whether two models, or two ways to load one, are one model",
+    "compress": "compress a file with a model, into one that `decompress` restores to the bit",
+    "decompress": "restore a file that `compress` wrote",
     "alignment": "measure how well a vision-language model aligns images with texts",
     "benchmarks": "add benchmark scores from a lm-evaluation-harness result or a CSV file",
     "tree": "draw the family tree of models from a matrix of similarities or distances",
@@ -30,6 +33,8 @@ COMMANDS = {
 # Commands that are not the `run` of a module of their own name.
 _ELSEWHERE = {
     "benchmarks": ("results", "add_benchmarks"),
+    "compress": ("codec", "compress"),
+    "decompress": ("codec", "decompress"),
     "fit": ("results", "write_fits"),
     "report": ("results", "write_report"),
 }
@@ -147,6 +152,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
         help="write how the models are related: distances, their errors, tree, map",
     )
 
+    _add_models(_command(commands, "passages"), "a name in params.yaml")
+
     same = _command(commands, "same")
     for number in ("first", "second"):
         same.add_argument(
@@ -197,6 +204,19 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     _command(commands, "fit")
     _command(commands, "report")
 
+    smaller = _command(commands, "compress")
+    smaller.add_argument("file", type=Path, metavar="FILE", help="any file")
+    smaller.add_argument(
+        "--model", required=True, help="a name in params.yaml, a .gguf file, a folder, or a hub id"
+    )
+    _add_output(smaller, "FILE.fb")
+    _add_model_options(smaller)
+
+    again = _command(commands, "decompress")
+    again.add_argument("file", type=Path, metavar="FILE.fb", help="what `compress` wrote")
+    again.add_argument("--model", help="the same model (default: that of params.yaml which FILE.fb names)")
+    _add_output(again, "FILE")
+
     figure = _command(commands, "trace")
     figure.add_argument(
         "figure",
@@ -210,9 +230,12 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argpars
     return parser, parser.parse_args(argv)
 
 
-def _add_models(command: argparse.ArgumentParser) -> None:
+def _add_models(
+    command: argparse.ArgumentParser,
+    named: str = "a name in params.yaml, a .gguf file, a folder, or a hub id",
+) -> None:
     which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", help="a name in params.yaml, a .gguf file, a folder, or a hub id")
+    which.add_argument("--model", help=named)
     which.add_argument("--all", action="store_true", help="every model in params.yaml")
 
 
@@ -237,6 +260,12 @@ def _add_texts(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--column", type=_name, default="text", help="the field that holds the text (default: text)"
+    )
+
+
+def _add_output(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=f"where to write (default: {default})"
     )
 
 

@@ -70,8 +70,17 @@ def encode_repair(text: str, restored: str) -> bytes:
     return min(patches[number], strong, key=len)
 
 
-def apply_repair(patch: bytes, restored: str) -> str:
-    """Return the original text."""
+def apply_repair(patch: bytes, restored: str, most: int) -> str:
+    """Return the original text.
+
+    Args:
+        patch: of `encode_repair`.
+        restored: the text that it mends.
+        most: bytes that the original has at most.
+
+    Raises:
+        ValueError: when it is no such patch.
+    """
     if not patch:
         return restored
     form, number = divmod(patch[0], len(TRANSFORMS))
@@ -80,7 +89,9 @@ def apply_repair(patch: bytes, restored: str) -> str:
         return reference.decode()
     if form == _SPLICED:
         return _unsplice(patch[1:], reference).decode()
-    return _decompress(patch[1:], reference).decode()
+    if form == _ZSTANDARD:
+        return _decompress(patch[1:], reference, most).decode()
+    raise ValueError(f"a patch does not begin with {patch[0]}")
 
 
 def _head(form: int, number: int) -> int:
@@ -130,9 +141,7 @@ def _compress(target: bytes, reference: bytes, level: int) -> bytes:
         source_size=len(target),
         dict_size=len(reference),
         # What has left the window can no longer be copied: it must hold both.
-        window_log=max(
-            zstandard.WINDOWLOG_MIN, min((len(target) + len(reference)).bit_length(), zstandard.WINDOWLOG_MAX)
-        ),
+        window_log=_window_log(len(target) + len(reference)),
         format=zstandard.FORMAT_ZSTD1_MAGICLESS,
         write_content_size=False,
         write_checksum=False,
@@ -142,13 +151,23 @@ def _compress(target: bytes, reference: bytes, level: int) -> bytes:
     return bytes(compressor.compress(target))
 
 
-def _decompress(data: bytes, reference: bytes) -> bytes:
+def _decompress(data: bytes, reference: bytes, most: int) -> bytes:
     decompressor = zstandard.ZstdDecompressor(
         dict_data=_dictionary(reference),
         format=zstandard.FORMAT_ZSTD1_MAGICLESS,
-        max_window_size=1 << zstandard.WINDOWLOG_MAX,
+        max_window_size=1 << _window_log(most + len(reference)),
     )
-    return bytes(decompressor.decompressobj().decompress(data))
+    try:
+        text = decompressor.stream_reader(data).read(most + 1)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"the patch is damaged: {error}") from error
+    if len(text) > most:
+        raise ValueError(f"the patch makes more than {most} bytes")
+    return text
+
+
+def _window_log(n: int) -> int:
+    return max(zstandard.WINDOWLOG_MIN, min(n.bit_length(), zstandard.WINDOWLOG_MAX))
 
 
 def _dictionary(reference: bytes) -> zstandard.ZstdCompressionDict | None:

@@ -43,6 +43,7 @@ STAGES = {
     "entropy": {"evaluate.representations", "evaluate.entropy_cells"},
     "membership": {"evaluate.familiarity", "evaluate.membership_cells"},
     "phylogeny": {"evaluate.phylogeny", "evaluate.genome_cells", "evaluate.genes"},
+    "passages": {"evaluate.passages", "evaluate.passage_cells", "evaluate.codec.files"},
     "fit": {
         "evaluate.relatives",
         "evaluate.scores",

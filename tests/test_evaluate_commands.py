@@ -21,11 +21,17 @@ import yaml
 from test_transformers_model import WIDE, save_model
 
 from collectors.build import write_corpus
+from commands import change, run, run_json
 from evaluate import scores
-from evaluate.__main__ import COMMANDS, main
+from evaluate.__main__ import COMMANDS
 from samples import REQUEST, ROOT, make_document
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then some — żółw.\n" * 5
+MODELS: dict[str, Any] = {
+    "tiny": {"backend": "transformers", "source": "tiny", "separator": "<|endoftext|>"},
+    "gzip": {"backend": "compressors"},
+}
+SCORE = {"protocol": "full", "window": 100, "stride": 30}
 
 
 @pytest.fixture
@@ -35,30 +41,9 @@ def project(workspace: Path) -> Path:
     write_corpus(
         workspace / "corpora" / REQUEST.name, REQUEST, [make_document(TEXT, 1), make_document(TEXT[:99], 2)]
     )
-    params = {
-        "snapshots": {REQUEST.name: {}},
-        "models": {
-            "tiny": {"backend": "transformers", "source": "tiny", "separator": "<|endoftext|>"},
-            "gzip": {"backend": "compressors"},
-        },
-        "score": {"protocol": "full", "window": 100, "stride": 30},
-    }
+    params = {"snapshots": {REQUEST.name: {}}, "models": MODELS, "score": SCORE}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
     return workspace
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run a command; return its status and what it printed."""
-    status = main(arguments)
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    """Run a command that succeeds with --json; return what it says."""
-    status, out, err = run(capsys, *arguments, "--json")
-    assert status == 0, err
-    return json.loads(out)
 
 
 def test_without_arguments_every_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,9 +121,7 @@ def test_compressors_give_two_results(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_shorter_context_is_said_and_recorded(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The window that was used stands in the result."""
     (project / "a.txt").write_text(TEXT)
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["score"] = {"protocol": "full", "window": 1900, "stride": 512}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    change(project, score={"protocol": "full", "window": 1900, "stride": 512})
     status, out, err = run(capsys, "score", "--model", "tiny", "--text", "a.txt", "--json")
     assert status == 0
     assert "tiny reads 512 tokens, fewer than the window of 1900: scored as full/512/137" in err
@@ -249,9 +232,7 @@ def test_other_weights_are_scored_again(project: Path, capsys: pytest.CaptureFix
 
 def test_recorded_scores_need_a_pinned_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A hub id may change under its name, so params.yaml must say which commit."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["models"]["hub"] = {"backend": "transformers", "source": "org/Some-1.7B"}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    change(project, models={"hub": {"backend": "transformers", "source": "org/Some-1.7B"}})
     status, _, err = run(capsys, "score", "--model", "hub")
     assert status == 2
     assert "is a hub id without a `revision`" in err
@@ -260,9 +241,7 @@ def test_recorded_scores_need_a_pinned_model(project: Path, capsys: pytest.Captu
 def test_renaming_a_model_scores_nothing_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The published name joins scores with benchmarks; no number depends on it."""
     run(capsys, "score", "--model", "gzip")
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["models"]["gzip"]["name"] = "GNU zip"
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    change(project, models={"gzip": {"backend": "compressors", "name": "GNU zip"}})
     _, _, err = run(capsys, "score", "--model", "gzip")
     assert "0 of 1 corpora scored" in err
     cell = project / "results/scores/gzip" / f"{REQUEST.name}.parquet"
@@ -359,9 +338,7 @@ def test_an_empty_corpus_is_scored_with_a_word(project: Path, capsys: pytest.Cap
 
 def test_all_scores_every_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each result under the name of its model, although protocol and corpus are the same."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["models"]["other"] = {"backend": "transformers", "source": "tiny"}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    change(project, models={**MODELS, "other": {"backend": "transformers", "source": "tiny"}})
     results = run_json(capsys, "score", "--all")
     found = {(result["model"], result["protocol"], result["prefix"]) for result in results}
     assert found == {
@@ -378,11 +355,11 @@ def test_all_scores_every_model(project: Path, capsys: pytest.CaptureFixture[str
 
 def test_settings_that_draw_are_part_of_a_cell(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another precision or seed scores again; another engine or price does not."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
+    score: dict[str, Any] = dict(SCORE)
 
     def scored(**settings: Any) -> bool:
-        params["score"].update(settings)
-        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        score.update(settings)
+        change(project, score=score)
         status, _, err = run(capsys, "score", "--model", "tiny")
         assert status == 0, err
         return "1 of 1 corpora scored" in err
@@ -391,10 +368,35 @@ def test_settings_that_draw_are_part_of_a_cell(project: Path, capsys: pytest.Cap
     assert not scored(seed=2)
     assert scored(precision=0.1)
     assert scored(seed=3)
-    params["models"]["tiny"]["price"] = {"per_hour": 1}
+    change(project, models={"tiny": {**MODELS["tiny"], "price": {"per_hour": 1}}})
     assert not scored()
     assert not scored(engine="ray")
     assert scored(engine="local", precision=None, protocol="auto")
+
+
+def test_torch_is_imported_to_measure_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither for a compressor, nor where every cell is current: most stages of `dvc repro` are either."""
+    change(project, phylogeny={"alleles": "first-token"})
+    commands = ("score", "entropy", "membership", "phylogeny", "passages")
+    for each in commands:
+        status, _, err = run(capsys, each, "--all")
+        assert status == 0, err
+    program = """
+import sys
+from evaluate.__main__ import main
+for command in sys.argv[1:]:
+    assert main([command, "--all"]) == 0
+    assert not {"torch", "transformers"} & sys.modules.keys(), command
+"""
+    started = subprocess.run(
+        [sys.executable, "-c", program, *commands],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.returncode == 0, started.stderr
+    assert started.stderr.count("unchanged") == 2 + len(commands)  # of tiny; `score` and `passages` of gzip too
 
 
 def command(*arguments: str) -> "subprocess.Popen[bytes]":
@@ -416,10 +418,8 @@ def journalled() -> bytes:
 @pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_stopped(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A `kill -9`, twice: what a journal holds stays in it, and the number is that of a run without any kill."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["score"] = {"protocol": "full", "window": 100, "stride": 20}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
-    write_texts(project / "texts", 150, 400)
+    change(project, score={**SCORE, "stride": 20})
+    write_texts(project / "texts", 80, 400)
     arguments = ("score", "--model", "tiny", "--corpus", "texts")
     expected = run_json(capsys, *arguments)
     held = b""
@@ -446,15 +446,13 @@ def test_ray_writes_the_files_that_one_process_writes(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     second = replace(REQUEST, name="second-2026-09")
     write_corpus(project / "corpora" / second.name, second, [make_document(TEXT[5:], n) for n in range(3)])
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["snapshots"][second.name] = {}
-    params["models"]["other"] = {"backend": "transformers", "source": "tiny"}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    snapshots: dict[str, Any] = {name: {} for name in (REQUEST.name, second.name)}
+    models = {**MODELS, "other": {"backend": "transformers", "source": "tiny"}}
+    change(project, snapshots=snapshots, models=models)
     status, _, err = run(capsys, "score", "--all")
     assert status == 0, err
     shutil.move("results", "local")
-    params["score"]["engine"] = "ray"
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    change(project, score={**SCORE, "engine": "ray"})
     with command("score", "--all") as process:
         _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said

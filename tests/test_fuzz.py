@@ -78,7 +78,8 @@ COMMANDS = {
     "collect": "second --workers 1", "extract": "second --workers 1", "dedup": "second", "export": "second -o new",
     "rebuild": "out --workers 1", "overlap": "first --sketch s.sketch", "diff": "workspace workspace",
     "score": "--all", "entropy": "--model tiny", "membership": "--model tiny", "phylogeny": "--model tiny",
-    "fit": "", "report": "", "tree": "matrix.csv --svg tree.svg", "benchmarks": "run.json", "trace": "0.5",
+    "fit": "", "report": "", "tree": "matrix.csv --svg tree.svg", "benchmarks": "run.json", "trace": "scores.csv:model=gzip,corpus=first",
+    "passages": "--model tiny",
 }  # fmt: skip
 RAW, BUILT = "corpora/raw/second", "corpora/second"
 TABLES = "scores entropy differences fits points scaling scaling_points trend law unmatched relatives map predictions"
@@ -152,7 +153,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
             ("rebuild", COMMANDS["rebuild"]),
             ("overlap", "first --with corpora/second --sketch s.sketch"),
         ]
-        steps += [(each, "--all") for each in ("score", "entropy", "membership", "phylogeny")]
+        steps += [(each, "--all") for each in ("score", "entropy", "membership", "phylogeny", "passages")]
         steps += [("fit", ""), ("report", ""), ("benchmarks", "run.json"), ("tree", COMMANDS["tree"])]
         assert [(step, run(*step)) for step in steps] == [(step, 0) for step in steps]
         Path("corpora/removed.csv").write_text(REMOVED)

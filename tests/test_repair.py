@@ -15,6 +15,7 @@ UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 # Few letters, so that a text and its restoration have much in common.
 ALIKE = st.text(st.sampled_from("aab \r\n\0éé≠ﬁK\ufffd"), max_size=60)
 POLISH = "Zażółć gęślą jaźń; pchnąć w tę łódź jeża lub ośm skrzyń fig. "
+MOST = 1 << 30
 VIETNAMESE = "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền lợi. "
 
 
@@ -33,7 +34,7 @@ def prose(n: int, seed: int = 0) -> str:
 def test_a_patch_gives_the_original_back(text: str, restored: str) -> None:
     """It is a code: whatever was lost, the original follows, at its own length and a few bytes at worst."""
     patch = encode_repair(text, restored)
-    assert apply_repair(patch, restored) == text
+    assert apply_repair(patch, restored, MOST) == text
     assert len(patch) <= len(text.encode()) + 5
 
 
@@ -42,7 +43,7 @@ def test_a_patch_gives_the_original_back(text: str, restored: str) -> None:
 def test_a_patch_of_texts_that_are_alike_gives_the_original_back(text: str, restored: str) -> None:
     """The same where passages are shared and transforms collide."""
     patch = encode_repair(text, restored)
-    assert apply_repair(patch, restored) == text
+    assert apply_repair(patch, restored, MOST) == text
     assert (patch == b"") == (text == restored)
 
 
@@ -93,7 +94,7 @@ def test_a_changed_character_costs_a_few_bytes() -> None:
 def test_what_tokenizers_lose_costs_less_than_the_text(original: str, restored: str, most: int) -> None:
     """Scattered losses cost some bytes each, and nothing costs more than the text, compressed."""
     patch = encode_repair(original, restored)
-    assert apply_repair(patch, restored) == original
+    assert apply_repair(patch, restored, MOST) == original
     assert 1 < len(patch) <= most
 
 
@@ -112,16 +113,29 @@ def test_a_transform_serves_as_dictionary() -> None:
     assert len(encode_repair(text, restored)) <= 40
 
 
+def test_a_strangers_patch_is_refused() -> None:
+    """A form that is none, bytes that are no Zstandard, and a patch that makes more than there may be."""
+    text = prose(4000)
+    patch = encode_repair(text, "")
+    assert apply_repair(patch, "", len(text)) == text
+    with pytest.raises(ValueError, match="more than 3999 bytes"):
+        apply_repair(patch, "", len(text) - 1)
+    with pytest.raises(ValueError, match="damaged"):
+        apply_repair(patch[:20] + bytes(200) + patch[220:], "", MOST)
+    with pytest.raises(ValueError, match="begin with 255"):
+        apply_repair(b"\xff", "", MOST)
+
+
 def test_the_format_is_fixed() -> None:
     """A patch written by hand is read: form, transform, lengths in LEB128, passage."""
     splice = len(TRANSFORMS)
-    assert apply_repair(bytes([splice, 3, 2, 1]) + b"x", "abcd_ef") == "abcxef"
-    assert apply_repair(bytes([splice]) + b"\x81\x01\x00\x00", "a" * 200) == "a" * 129
-    assert [apply_repair(bytes([i]), "ﬁ\n") for i in range(splice)] == [
+    assert apply_repair(bytes([splice, 3, 2, 1]) + b"x", "abcd_ef", MOST) == "abcxef"
+    assert apply_repair(bytes([splice]) + b"\x81\x01\x00\x00", "a" * 200, MOST) == "a" * 129
+    assert [apply_repair(bytes([i]), "ﬁ\n", MOST) for i in range(splice)] == [
         "ﬁ\n", "ﬁ\n", "ﬁ\n", "fi\n", "fi\n", "ﬁ\r\n", "",
     ]  # fmt: skip
     with pytest.raises(ValueError, match="ends within a number"):
-        apply_repair(bytes([splice]) + b"\x81", "a")
+        apply_repair(bytes([splice]) + b"\x81", "a", MOST)
 
 
 @pytest.mark.slow
@@ -135,5 +149,5 @@ def test_five_megabytes_take_seconds() -> None:
     start = time.perf_counter()
     patch = encode_repair(text, "".join(restored))
     assert time.perf_counter() - start < 60
-    assert apply_repair(patch, "".join(restored)) == text
+    assert apply_repair(patch, "".join(restored), MOST) == text
     assert len(patch) < 12_000

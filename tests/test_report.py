@@ -1036,7 +1036,7 @@ def test_structure_is_accessible(data: ReportData) -> None:
     assert tags.count("table") == tags.count("caption") > 3
     assert all(attributes.get("scope") for tag, attributes in seen if tag == "th")
     charts = [a for tag, a in seen if tag == "svg" and "aria-hidden" not in a]
-    assert len(charts) == tags.count("desc") == 5
+    assert len(charts) == tags.count("desc") == 7
     ids = [attributes["id"] for _, attributes in seen if attributes.get("id")]
     assert len(ids) == len(set(ids))
     assert {(a.get("href") or "")[1:] for tag, a in seen if tag == "a"} <= set(ids)

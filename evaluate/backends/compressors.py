@@ -19,6 +19,7 @@ import pyppmd
 import zstandard
 
 from collectors.document import UserError
+from evaluate.codec import order0
 from evaluate.model import Likelihood
 
 NATS_PER_BYTE = 8 * math.log(2)
@@ -46,6 +47,11 @@ def _xz(data: bytes) -> bytes:
 
 
 CODECS = {
+    "order-0": Codec(
+        compress=order0.compress,
+        decompress=order0.decompress,
+        settings="adaptive counts of single bytes, 64-bit range coder",
+    ),
     "gzip": Codec(
         compress=lambda data: gzip.compress(data, compresslevel=9, mtime=0),
         decompress=gzip.decompress,

@@ -71,7 +71,7 @@ def steps(
         return
     keep = window - stride - SINKS
     sinks = _sinks(decoder, tokens, [start - keep - SINKS for start in starts])
-    cache: Any = Cache(layers=_rolling(sinks.layers, len(tokens), window))
+    cache: Any = Cache(layers=rolling(sinks.layers, len(tokens), window))
     yield 0, _read(decoder, tokens[:, :window], cache, [0])
     for step, start in enumerate(starts):
         going = sum(length > start for length in lengths)
@@ -81,7 +81,7 @@ def steps(
         yield start, _read(decoder, tokens[:going, start : start + stride], cache, [start])
 
 
-def _rolling(layers: Sequence[Any], rows: int, window: int) -> list[Any]:
+def rolling(layers: Sequence[Any], rows: int, window: int) -> list[Any]:
     """Return layers of a cache with room for a window, all of it in one piece of memory.
 
     As a hundred pieces it would lie between whatever else is allocated, and double what a process holds.

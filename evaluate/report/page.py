@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from collectors.document import replacing
-from evaluate.report import charts, entropy, relatives, svg, trend, wording
+from evaluate.report import charts, entropy, ladder, relatives, surprise, svg, trend, wording
 from evaluate.report.axes import count_label
 from evaluate.report.measurements import Measurement, Neighbours, measurements, neighbours
 from evaluate.report.records import CorpusFacts, Fit, Observation, ReportData
@@ -108,7 +108,9 @@ def render(data: ReportData) -> str:
         trend=trend.section(data, [row for section in sections for row in section.rows]),
         entropy=entropy.section(data),
         relatives=relatives.section(data),
-        style=Markup(svg.STYLE),  # noqa: S704 - a constant
+        compression=ladder.section(data, [row for section in sections for row in section.rows]),
+        shades=surprise.legend(),
+        style=Markup(svg.STYLE + surprise.STYLE),  # noqa: S704 - constants
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from evaluate.passage_cells import Passage
 from evaluate.trees import Tree
 
 # Sizes of models and factors of power laws go beyond what a rate can be.
@@ -361,7 +362,7 @@ class CorpusFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """Everything the page shows, one field per kind of input file."""
+    """Everything the page shows, one field per kind of input file; passages need not have been compressed."""
 
     scores: tuple[Score, ...]
     trend: tuple[MonthlyRate, ...]
@@ -378,3 +379,4 @@ class ReportData:
     places: tuple[Place, ...]
     predictions: tuple[Prediction, ...]
     corpora: tuple[CorpusFacts, ...]
+    passages: tuple[Passage, ...] = ()

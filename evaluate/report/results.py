@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import date
 from itertools import combinations
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from collectors.document import UserError
+from evaluate import passage_cells
+from evaluate.passage_cells import Passage
 from evaluate.report.records import (
     CorpusFacts,
     Difference,
@@ -40,12 +42,13 @@ def read(results: Path, corpora: Path, names: Sequence[str]) -> ReportData:
     """Read what the pipeline wrote.
 
     Args:
-        results: folder of the tables: scores.csv, entropy.csv and what the fit stage writes.
+        results: folder of the tables: scores.csv, entropy.csv and what the fit stage writes; and of the cells
+            in passages, where there are any.
         corpora: folder that holds one folder with a corpus.json per corpus.
         names: the corpora that the report is about, in its order.
 
     Raises:
-        UserError: when a file is missing or broken, or a score belongs to another version of its corpus.
+        UserError: when a file is missing or broken, or a score or passage belongs to another version of its corpus.
     """
     scores = table(results / "scores.csv", Score)
     facts = {name: _corpus(corpora / name / "corpus.json") for name in names}
@@ -83,6 +86,7 @@ def read(results: Path, corpora: Path, names: Sequence[str]) -> ReportData:
         places=places,
         predictions=table(results / "predictions.csv", Prediction),
         corpora=tuple(facts.values()),
+        passages=tuple(_passages(results / "passages", {score.model for score in scores}, facts)),
     )
 
 
@@ -101,6 +105,19 @@ def table(path: Path, record: type[T]) -> tuple[T, ...]:
             return tuple(_record(path, reader.line_num, row, record) for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise broken(path, str(error)) from error
+
+
+def _passages(folder: Path, models: Collection[str], facts: Mapping[str, CorpusFacts]) -> Iterator[Passage]:
+    """Yield the passages of the models that were scored; what an earlier params.yaml left behind is passed over."""
+    for name, corpus in facts.items():
+        for path in sorted(folder.glob(f"*/{name}.parquet")):
+            passage = passage_cells.read(path) if path.parent.name in models else None
+            if passage and (passage.model, passage.corpus) != (path.parent.name, name):
+                raise broken(path, f"it holds a passage of {passage.corpus} by {passage.model}")
+            if passage and passage.corpus_sha256 != corpus.documents_sha256:
+                raise broken(path, f"its passage is of another version of {name} than corpora/ holds")
+            if passage:
+                yield passage
 
 
 def _months(path: Path) -> tuple[MonthlyRate, ...]:
