@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache
 from collectors.document import UserError
 from evaluate.backends import sinks
 from evaluate.backends.continuations import caches
-from evaluate.backends.pretrained import memory_errors
+from evaluate.backends.pretrained import first_line, memory_errors
 from evaluate.backends.transformers_model import TransformersModel
 from evaluate.model import Tokens
 
@@ -84,6 +84,14 @@ class Reader:
             raise UserError(
                 f"a window of {self.window} tokens does not fit into memory with {self._model.name} ({error}); choose "
                 "a smaller window, dtype bfloat16 or another device"
+            ) from error
+        except RuntimeError as error:
+            # PyTorch refuses what it has no kernel for that gives one sum every time.
+            if "deterministic" not in str(error):
+                raise
+            raise UserError(
+                f"{self._model.name} computes something on {self._read.device} that PyTorch cannot repeat to the bit "
+                f"({first_line(error)}); run it with --device cpu, or with another `attention`"
             ) from error
 
     def _logits(self, hidden: torch.Tensor) -> Logits:

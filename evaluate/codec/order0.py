@@ -5,6 +5,7 @@ one more whenever it comes. Both sides count alike, so no table is stored.
 """
 
 import numpy as np
+from tqdm import tqdm
 
 from evaluate.codec.range_coder import Decoder, Encoder, part, symbol_at
 
@@ -21,14 +22,14 @@ class ByteModel:
 
     def encode(self, coder: Encoder, data: bytes) -> None:
         """Write bytes."""
-        for byte in data:
+        for byte in tqdm(data, desc="bytes", unit="B", unit_scale=True, disable=_quiet(len(data))):
             coder.encode(*part(self._bounds, byte), int(self._bounds[256]))
             self._count(byte)
 
     def decode(self, coder: Decoder, n: int) -> bytes:
         """Read n bytes."""
         data = bytearray()
-        for _ in range(n):
+        for _ in tqdm(range(n), desc="bytes", unit="B", unit_scale=True, disable=_quiet(n)):
             total = int(self._bounds[256])
             byte = symbol_at(self._bounds, coder.position(total))
             coder.consume(*part(self._bounds, byte), total)
@@ -40,6 +41,11 @@ class ByteModel:
         self._bounds[byte + 1 :] += 1
         if self._bounds[256] >= MOST:
             np.cumsum((np.diff(self._bounds) + 1) // 2, out=self._bounds[1:])
+
+
+def _quiet(n: int) -> bool | None:
+    # A megabyte takes seconds; what takes less needs no bar, and None leaves it to terminals.
+    return None if n >= 1 << 20 else True
 
 
 def compress(data: bytes) -> bytes:
