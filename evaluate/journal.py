@@ -1,8 +1,9 @@
-"""Finished work that survives a killed process: one JSON line for each finished batch."""
+"""Finished work that survives a killed process: one JSON line for each finished batch, with its checksum."""
 
 import fcntl
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def journal(path: Path | None, key: str) -> Iterator[tuple[dict[int, Any], Calla
 
     Yields:
         Results by batch number, and `add(number, result)`, which is safe against `kill -9` once it
-        returns. A line that a kill tore in half is cut off.
+        returns. A line that is torn in half or altered is cut off, with all behind it.
     """
     if path is None:
         yield {}, lambda _number, _result: None
@@ -48,10 +49,14 @@ def journal(path: Path | None, key: str) -> Iterator[tuple[dict[int, Any], Calla
             file.write(json.dumps({"key": key}).encode() + b"\n")
 
         def add(number: int, result: Any) -> None:
-            file.write(json.dumps([number, result]).encode() + b"\n")
+            file.write(json.dumps([number, result, _checksum(number, result)]).encode() + b"\n")
             file.flush()
 
         yield done, add
+
+
+def _checksum(number: int, result: Any) -> int:
+    return zlib.crc32(json.dumps([number, result]).encode())
 
 
 def _read(path: Path, key: str) -> tuple[dict[int, Any], int]:
@@ -69,8 +74,11 @@ def _read(path: Path, key: str) -> tuple[dict[int, Any], int]:
             if i == 0 and entry != {"key": key}:
                 break
             if i > 0:
-                if not (isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int):
+                if not (isinstance(entry, list) and len(entry) == 3 and type(entry[0]) is int):
                     break
-                done[entry[0]] = entry[1]
+                number, result, checksum = entry
+                if checksum != _checksum(number, result):
+                    break
+                done[number] = result
             intact += len(line)
     return done, intact

@@ -206,7 +206,8 @@ def decoder_bytes(model: "TransformersModel", entry: ModelEntry) -> int:
     """Return the size of the files that hold a model's weights; of a hub id, that of the weights in memory."""
     source = Path(entry.options["source"])
     if source.is_dir():
-        return sum(path.stat().st_size for path in source.glob("*.safetensors"))
+        shards = list(source.glob("model*.safetensors")) or list(source.glob("*.safetensors"))
+        return sum(path.stat().st_size for path in shards)
     if source.is_file():
         return source.stat().st_size
     weights = {

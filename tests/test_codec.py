@@ -1,6 +1,8 @@
 """Any bytes to fewer and back with tiny random models: lossless, resumable, and as long as `likelihoods` says."""
 
 import math
+import random
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from evaluate.codec.order0 import ByteModel
 from evaluate.codec.range_coder import Encoder, frequencies
 from evaluate.codec.segments import segments
 from evaluate.codec.stream import Progress
+from evaluate.journal import journal as opened
 from evaluate.likelihood import likelihoods
 from evaluate.model import ModelEntry
 from evaluate.windows import ScoringProtocol
@@ -214,11 +217,18 @@ def test_what_a_journal_holds_is_not_computed_again(tmp_path: Path, tiny: Transf
     journal = tmp_path / "j"
     whole = stream.encode(tiny, DATA, PROTOCOL, Progress(journal_file=journal, key="k"))
     first = int(whole.tokens[0])
-    journal.write_text(f'{{"key": "k"}}\n[0, [[{first}, 0, {2**31}]]]\n')
+    journal.unlink()
+    with opened(journal, "k") as (_, add):
+        add(0, [[first, 0, 2**31]])
     planted, other = (
         stream.encode(tiny, DATA, PROTOCOL, Progress(journal_file=journal, key=key)) for key in "kl"
     )
     assert planted.token_bits[0] == 1
+    journal.unlink()
+    with opened(journal, "k") as (_, add):
+        add(0, [[first + 1, 0, 2**31]])
+    with pytest.raises(UserError, match="another file"):
+        stream.encode(tiny, DATA, PROTOCOL, Progress(journal_file=journal, key="k"))
     assert planted.token_bits[1:].tolist() == whole.token_bits[1:].tolist()
     assert other.payload == whole.payload
 
@@ -258,6 +268,37 @@ def test_other_weights_are_refused(
     check_refused(
         made.file, prefixed, load(str(folder / "none"), name="p", **SEPARATED), "with prefix 'none'"
     )
+
+
+def test_a_hub_id_is_loaded_at_the_commit_that_compressed(made: Compressed, entry: ModelEntry) -> None:
+    """Whatever its branch holds since: the header names the commit."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    hub = replace(entry, options={"source": "org/name"})
+    found = files._as_it_was(replace(made.header, weights=commit), "a.fb", hub)
+    assert found.options["revision"] == commit
+    other = replace(hub, options={"source": "org/name", "revision": commit[::-1]})
+    with pytest.raises(UserError, match=f"of weights {commit}, and .* has {commit[::-1]}"):
+        files._as_it_was(replace(made.header, weights=commit), "a.fb", other)
+
+
+def test_a_file_of_a_device_that_is_not_here_names_it(made: Compressed, entry: ModelEntry) -> None:
+    """And not the model, which is all right."""
+    header = replace(made.header, device="cuda", machine="cuda Some GPU, CUDA 13.0")
+    with pytest.raises(
+        UserError, match=r"a\.fb was compressed on cuda Some GPU, .*decompress it on such a machine"
+    ):
+        files.restore(pack(header, made.stream.payload), "a.fb", entry, print)
+
+
+def test_bytes_that_are_no_text_take_linear_memory(tiny: TransformersModel) -> None:
+    """A megabyte of them is one segment, and takes no more than a few times its size."""
+    data = bytes(random.Random(0).choices([0x20, 0xFE, 0xFF], k=1 << 20))
+    tracemalloc.start()
+    (segment,) = segments(tiny, data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert segment.escaped == data
+    assert peak < 12 * len(data)
 
 
 @pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"attention": "eager"}])

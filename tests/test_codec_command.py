@@ -20,6 +20,7 @@ from test_transformers_model import WIDE, save_model
 
 from commands import run, run_json
 from evaluate.__main__ import main
+from evaluate.journal import journal as opened
 from samples import ROOT
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then some — żółw.\n"
@@ -124,6 +125,15 @@ def test_names_and_contents_of_any_kind(
         assert again.startswith("na\ufffdve \ufffd.txt: 0 bytes restored")
 
 
+def test_a_link_is_never_replaced(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even one that leads nowhere."""
+    (project / "a").write_text(TEXT)
+    (project / "link").symlink_to("nowhere")
+    status, _, err = run(capsys, "compress", "a", "--model", "tiny", "-o", "link")
+    assert (status, err) == (2, "error: link exists; remove it, or name another file with -o\n")
+    assert (project / "link").is_symlink()
+
+
 def test_without_params_a_folder_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The model's own context bounds the window; the file alone does not say where the model is."""
     save_model(workspace / "own", transformers.LlamaConfig(**WIDE))
@@ -153,13 +163,13 @@ def test_without_params_a_folder_is_named(workspace: Path, capsys: pytest.Captur
         ("compress tiny --model tiny", "Is a directory: 'tiny'"),
         ("compress . --model tiny", "Is a directory: '.'"),
         ("compress / --model tiny", "Is a directory: '/'"),
-        ("compress a/b --model tiny", "Not a directory: 'a/b'"),
+        ("compress a/b --model tiny", "a/b.fb cannot be written"),
         (
             "compress a --model tiny -o params.yaml",
             "params.yaml exists; remove it, or name another file with -o",
         ),
         ("compress a --model tiny -o .", "exists; remove it"),
-        ("compress a --model tiny -o a/b", "(File exists|Not a directory): 'a"),
+        ("compress a --model tiny -o a/b", "a/b cannot be written"),
         ("decompress a", "a does not end in .fb; say with -o where its content goes"),
         ("decompress a -o c", "a is no file that `compress` wrote; name one that is"),
         ("decompress gone.fb", "No such file or directory: 'gone.fb'"),
@@ -252,10 +262,12 @@ def test_a_killed_run_leaves_nothing_beside_and_goes_on(
     run_json(capsys, "decompress", "a.fb")
     assert (project / "a").read_text() == text
     # A window that was planted shows that finished ones are taken.
-    key, first, *rest = kept.splitlines()
-    number, ((token, left, size), *others) = json.loads(first)
-    planted = json.dumps([number, [[token, left, size + 1], *others]]).encode()
-    journal.write_bytes(b"\n".join([key, planted, *rest, b""]))
+    key, *lines = (json.loads(line) for line in kept.splitlines())
+    journal.unlink()
+    with opened(journal, key["key"]) as (_, add):
+        for number, coded, _checksum in lines:
+            (token, left, size), *others = coded
+            add(number, [[token, left, size + 1], *others] if number == lines[0][0] else coded)
     run_json(capsys, "compress", "b", "--model", "tiny", "-o", "planted")
     assert (project / "planted").read_bytes() != (project / "a.fb").read_bytes()
     journal.parent.mkdir()

@@ -396,7 +396,9 @@ for command in sys.argv[1:]:
         check=False,
     )
     assert started.returncode == 0, started.stderr
-    assert started.stderr.count("unchanged") == 2 + len(commands)  # of tiny; `score` and `passages` of gzip too
+    assert started.stderr.count("unchanged") == 2 + len(
+        commands
+    )  # of tiny; `score` and `passages` of gzip too
 
 
 def command(*arguments: str) -> "subprocess.Popen[bytes]":

@@ -78,8 +78,8 @@ COMMANDS = {
     "collect": "second --workers 1", "extract": "second --workers 1", "dedup": "second", "export": "second -o new",
     "rebuild": "out --workers 1", "overlap": "first --sketch s.sketch", "diff": "workspace workspace",
     "score": "--all", "entropy": "--model tiny", "membership": "--model tiny", "phylogeny": "--model tiny",
-    "fit": "", "report": "", "tree": "matrix.csv --svg tree.svg", "benchmarks": "run.json", "trace": "scores.csv:model=gzip,corpus=first",
-    "passages": "--model tiny",
+    "fit": "", "report": "", "tree": "matrix.csv --svg tree.svg", "benchmarks": "run.json",
+    "trace": "scores.csv:model=gzip,corpus=first", "passages": "--model tiny",
 }  # fmt: skip
 RAW, BUILT = "corpora/raw/second", "corpora/second"
 TABLES = "scores entropy differences fits points scaling scaling_points trend law unmatched relatives map predictions"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,3 +51,14 @@ def test_any_torn_end_is_cut_off(tmp_path_factory: object, cut: int, noise: byte
     intact = sum(torn.startswith(b"".join(lines[: i + 1])) for i in range(len(lines)))
     assert sorted(_fill(path, "a", [99])) == list(range(max(0, intact - 1)))
     assert sorted(_fill(path, "a", [])) == [*range(max(0, intact - 1)), 99]
+
+
+@pytest.mark.parametrize("damage", [b"7", b"{", b"\xff"])
+def test_an_altered_line_is_cut_off_with_all_behind_it(tmp_path: Path, damage: bytes) -> None:
+    """A line that still reads like a result is none, unless it is the one that was written."""
+    path = tmp_path / "j"
+    _fill(path, "a", list(range(4)))
+    whole = path.read_bytes()
+    place = whole.index(b"0.666") + 3
+    path.write_bytes(whole[:place] + damage + whole[place + 1 :])
+    assert sorted(_fill(path, "a", [])) == [0, 1]

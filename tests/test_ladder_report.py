@@ -213,11 +213,11 @@ def test_files_stand_beside_what_scoring_charges(tmp_path: Path) -> None:
     files = [compressed("gzip", 70), passage("small"), compressed("xz", 21)]
     data = inputs(tmp_path, files)
     section = part(data)
-    # 15.5 bits are 2 bytes: 16 bits, 3.23 % more.
+    # 15.5 bits are 2 bytes: 16 bits.
     assert table(section, "Compressed files") == (
         "news-2026-07: 9 characters, 9 bytes, of Hamlet (CC0-1.0) "
         "xz 21 – 18.667 – – – – – yes "
-        "small-1b 22 20 19.556 16 15.5 15.5 +3.23&nbsp;% 1,000,022 yes "
+        "small-1b 22 20 19.556 15.5 15.5 +0.0000&nbsp;% 0.5 1,000,022 yes "
         "gzip 70 – 62.222 – – – – – yes"
     )
     text = words(section)

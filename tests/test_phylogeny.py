@@ -18,6 +18,7 @@ from commands import add_published, change, run, run_json
 from evaluate import alleles, backends, distances, genome_cells, phylogeny, relatives
 from evaluate.genes import Genes
 from evaluate.genomes import Genome
+from evaluate.journal import journal
 from evaluate.model import ModelEntry
 from evaluate.phylogeny import Settings
 from evaluate.prediction import KnownModel
@@ -104,9 +105,13 @@ def test_what_was_finished_is_not_measured_again(project: Path, monkeypatch: pyt
     settings = Settings(alleles="first-token")
     whole, _ = phylogeny.measure(ENTRY, GENES, settings, journal_file=project / "j")
     header, first, second, _ = (project / "j").read_text().splitlines()
-    number, (n_probes, pruned, _own) = json.loads(first)
-    marked = json.dumps([number, [n_probes, pruned, [{"marked": 1 - pruned[0]}]]])
-    (project / "j").write_text("\n".join([header, marked, json.dumps([1, 5]), second[:40]]))
+    number, (n_probes, pruned, _own), _checksum = json.loads(first)
+    (project / "j").unlink()
+    with journal(project / "j", json.loads(header)["key"]) as (_, add):
+        add(number, [n_probes, pruned, [{"marked": 1 - pruned[0]}]])
+        add(1, 5)
+    with (project / "j").open("a") as file:
+        file.write(second[:40])
     resumed, _ = phylogeny.measure(ENTRY, GENES, settings, journal_file=project / "j")
     assert dict(resumed.alleles[0]) == {"marked": 1 - pruned[0]}
     assert resumed.alleles[1:] == whole.alleles[1:]

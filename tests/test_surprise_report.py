@@ -175,6 +175,14 @@ def test_joiners_are_left_in_words() -> None:
     assert surprise.shown(text) == text
 
 
+@pytest.mark.parametrize(
+    "character", "\u034f\u115f\u17b4\u180b\u2800\u3164\ufe0f\ufeff\uffa0\U000e0100\U000e0041"
+)
+def test_what_has_no_shape_is_told(character: str) -> None:
+    """Letters, marks and symbols of which nothing is seen can carry a hidden text."""
+    assert surprise.shown(f"a{character}b") == f"a<i>[U+{ord(character):04X}]</i>b"
+
+
 def test_structure_stays_accessible(tmp_path: Path) -> None:
     """With passages too: captions, scoped headers, headings without a gap, regions with names."""
     seen = Tags(page.render(inputs(tmp_path, [passage("small"), compressed("xz", 70)]))).seen

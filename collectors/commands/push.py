@@ -33,12 +33,14 @@ class Sent:
 
     Attributes:
         n_named: files, and listings of folders, that commits name.
+        n_held: those of them that the remote has now.
         n_sent: those of them that the remote lacked and got.
         n_earlier: how many of those neither the workspace nor HEAD name.
         missing: those that are neither here nor there, as `path of commit`, or `path of the workspace`.
     """
 
     n_named: int
+    n_held: int
     n_sent: int
     n_earlier: int
     missing: list[str]
@@ -66,11 +68,9 @@ def run(arguments: argparse.Namespace) -> None:
         facts = {"named": sent.n_named, "sent": sent.n_sent, "sent_of_earlier_commits": sent.n_earlier}
         print(json.dumps({**facts, "missing": sent.missing}, indent=2))
     else:
-        held = sent.n_named - len(sent.missing)
         earlier = f", {sent.n_earlier:,} for earlier commits alone" if sent.n_earlier else ""
-        print(
-            f"the remote holds {held:,} of {sent.n_named:,} files that commits name; sent {sent.n_sent:,}{earlier}"
-        )
+        held = f"the remote holds {sent.n_held:,} of {sent.n_named:,} files that commits name"
+        print(f"{held}; sent {sent.n_sent:,}{earlier}")
     if sent.missing:
         told = ", ".join(sent.missing[:_LISTED])
         more = f" and {len(sent.missing) - _LISTED:,} more" if len(sent.missing) > _LISTED else ""
@@ -114,7 +114,13 @@ def push(repo: Repo, since: str | None) -> Sent:
     if unsent and not missing:
         raise UserError(f"the remote did not take {named[min(unsent, key=named.__getitem__)]}; push again")
     got = lacking - unsent
-    return Sent(n_named=len(named), n_sent=len(got), n_earlier=len(got - current), missing=missing)
+    return Sent(
+        n_named=len(named),
+        n_held=len(named) - len(unsent),
+        n_sent=len(got),
+        n_earlier=len(got - current),
+        missing=missing,
+    )
 
 
 def _recorded(repo: Repo) -> tuple[bytes, ...]:

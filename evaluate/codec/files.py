@@ -7,6 +7,7 @@ fixed texts tells, and by the digest of what comes out where it does not; a wron
 
 import hashlib
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ def restore(
     """
     header, payload = unpack(file, name)
     entry = _as_it_was(header, name, entry)
-    known = backends.load_open(entry) if model is None else model
+    known = _loaded(header, name, entry) if model is None else model
     protocol = _protocol(header, name)
     for what, then, now in (
         ("weights", header.weights, known.revision),
@@ -144,15 +145,20 @@ def restore(
     here = f"{next_token.machine(known)}, {known.software}"
     with reproducible(header.threads):
         if _fingerprint(known, protocol, header.n_bytes) != header.fingerprint:
+            other = f"another machine like this one ({there})" if there == here else there
             raise UserError(
-                f"{name} was compressed on {there}, whose arithmetic differs from that of {here}; decompress it there"
+                f"{name} was compressed on {other}, whose arithmetic differs from that of {here}; decompress it there"
             )
         if there != here:
             say(
                 f"{name} was compressed on {there}, and this is {here}; they seem to compute alike, and a digest will "
                 "tell"
             )
-        progress = Progress(journal_file=journal_file, key=digest(_key(header), here), label=entry.slug)
+        progress = Progress(
+            journal_file=journal_file,
+            key=digest(_key(header), here, str(zlib.crc32(payload))),
+            label=entry.slug,
+        )
         wrong = "what comes out is not what went in"
         try:
             parts = stream.decode(known, payload, header.n_tokens, header.n_bytes, protocol, progress)
@@ -165,8 +171,8 @@ def restore(
         if journal_file is not None:
             journal_file.unlink(missing_ok=True)  # or the next run would begin with what is wrong
         raise UserError(
-            f"{name} cannot be restored, so nothing is written: {wrong}; it is damaged, or {here} computes otherwise "
-            f"than {there} did: decompress it there"
+            f"{name} cannot be restored, so nothing is written: {wrong}; it is damaged, or this machine ({here}) "
+            f"computes otherwise than the one that compressed it ({there}): decompress it there"
         )
     return data
 
@@ -181,6 +187,8 @@ def _as_it_was(header: Header, name: str, entry: ModelEntry) -> ModelEntry:
         options["device"] = "cpu"
     if header.separator:
         options["separator"] = header.separator
+    if re.fullmatch("[0-9a-f]{40}", header.weights) and not backends.weights_of(entry):
+        options["revision"] = header.weights  # of a hub id, which has moved on since
     found = replace(entry, options={**entry.options, **options})
     weights = backends.weights_of(found)
     if weights and weights != header.weights:
@@ -189,6 +197,17 @@ def _as_it_was(header: Header, name: str, entry: ModelEntry) -> ModelEntry:
             "name the same model with --model"
         )
     return found
+
+
+def _loaded(header: Header, name: str, entry: ModelEntry) -> TransformersModel:
+    try:
+        return backends.load_open(entry)
+    except UserError as error:
+        if header.device == "cpu":
+            raise
+        raise UserError(
+            f"{name} was compressed on {header.machine}, and here {error}; decompress it on such a machine"
+        ) from error
 
 
 def _protocol(header: Header, name: str) -> ScoringProtocol:
@@ -205,7 +224,7 @@ def _fingerprint(model: TransformersModel, protocol: ScoringProtocol, n_bytes: i
     window = protocol.window
     lengths = [min(64, window // 2)]
     if n_bytes > 2 * window:
-        lengths.append(max(1, window - protocol.stride))
+        lengths.append(max(1, window - protocol.stride))  # what a later window reads at once
     return next_token.fingerprint(Reader(model, window), lengths, model.rows_of_logits)[:16]
 
 

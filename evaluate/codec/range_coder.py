@@ -126,7 +126,8 @@ def frequencies(logits: NDArray[np.float32]) -> NDArray[np.int64]:
         Bounds in ascending order, shape [vocabulary + 1].
 
     Raises:
-        ValueError: when a logit is not finite, or there are none or more than 2**20.
+        ValueError: when a logit is NaN or +inf, or all are -inf (a probability of 0), or there are none or more than
+            2**20.
     """
     if not 0 < len(logits) <= 1 << 20:
         raise ValueError(f"{len(logits)} logits are not between 1 and {1 << 20}")

@@ -23,7 +23,7 @@ LEAST_CHARACTERS = 16
 MOST_TOKENS_PER_BYTE = 4
 
 # Python's `surrogateescape` reads bytes that are no UTF-8 as these, which UTF-8 itself cannot hold.
-_NO_TEXT = re.compile("([\udc80-\udcff]+)")
+_NO_TEXT = re.compile("[\udc80-\udcff]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def segments(model: LanguageModel, data: bytes) -> Iterator[Segment]:
     Raises:
         UserError: when the tokenizer does not belong to the model.
     """
-    escaped, none = b"", np.empty(0, dtype=np.int64)
+    escaped, none = bytearray(), np.empty(0, dtype=np.int64)
     for is_text, piece in _pieces(data):
         if not is_text:
             escaped += piece
@@ -61,10 +61,10 @@ def segments(model: LanguageModel, data: bytes) -> Iterator[Segment]:
             if len(tokens) > MOST_TOKENS_PER_BYTE * len(own) or (patch and len(patch) >= order0_bytes(own)):
                 escaped += own
                 continue
-            yield Segment(escaped=escaped, tokens=tokens, patch=patch)
-            escaped = b""
+            yield Segment(escaped=bytes(escaped), tokens=tokens, patch=patch)
+            escaped.clear()
     if escaped:
-        yield Segment(escaped=escaped, tokens=none, patch=b"")
+        yield Segment(escaped=bytes(escaped), tokens=none, patch=b"")
 
 
 def order0_bytes(data: bytes) -> float:
@@ -76,8 +76,16 @@ def order0_bytes(data: bytes) -> float:
 
 def _pieces(data: bytes) -> Iterator[tuple[bool, bytes]]:
     """Yield what is text and what is not; neither is empty."""
-    parts = _NO_TEXT.split(data.decode("utf-8", "surrogateescape"))
-    for number, part in enumerate(parts):
-        is_text = number % 2 == 0 and (len(part) >= LEAST_CHARACTERS or len(parts) == 1)
-        if part:
-            yield is_text, part.encode("utf-8", "surrogateescape")
+    whole = data.decode("utf-8", "surrogateescape")
+    end = 0
+    for gap in _NO_TEXT.finditer(whole):
+        if gap.start() > end:
+            yield gap.start() - end >= LEAST_CHARACTERS, _bytes(whole[end : gap.start()])
+        yield False, _bytes(gap[0])
+        end = gap.end()
+    if end < len(whole):
+        yield not end or len(whole) - end >= LEAST_CHARACTERS, _bytes(whole[end:])
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -2,10 +2,14 @@
 
 What stands in the stream, in the order in which it is decoded:
 
-1. for each segment of the file, how many bytes are escaped, how many tokens follow, and how long its patch is;
+1. how many segments the file has, and for each how many bytes are escaped, how many tokens follow, and how long its
+   patch is;
 2. all escaped bytes and patches, by an adaptive model of order 0;
 3. all tokens, by the language model, in the windows of protocol `full`: each costs -log2 of what `score`
-   gives it, up to the order in which floats are added.
+   gives it, up to the order in which floats are added, and 32 bits at most.
+
+Beyond its original positions a LongRoPE model turns all of a window as its length asks, which a cache cannot follow:
+there, bits differ from those of `score` by percents.
 
 The tokens of a file are one text to the model, whatever bytes lie between them. Both directions compute logits
 by the same `Reader`; without a prefix the first token has nothing before it, and all are equally likely.
@@ -100,8 +104,12 @@ def encode(
         token = int(tokens[place])
         return token, *part(bounds, token)
 
+    bits = np.empty(len(tokens))
     coded = _walk(model, len(tokens), protocol, write, coder.encode, progress)
-    bits = np.fromiter((math.log2(TOTAL / frequency) for _, _, frequency in coded), np.float64, len(tokens))
+    for place, (token, _, frequency) in enumerate(coded):
+        if token != tokens[place]:
+            raise UserError(f"{progress.journal_file} holds windows of another file; delete it")
+        bits[place] = math.log2(TOTAL / frequency)
     return Stream(payload=coder.finish(), tokens=tokens, token_bits=bits, side_bits=side_bits)
 
 

@@ -37,9 +37,9 @@ def compress(arguments: argparse.Namespace) -> None:
         progress = Progress(journal_file=folder / "windows.jsonl", label=entry.slug)
         made = files.compress(data, model, entry, protocol, progress)
         seconds = time.monotonic() - begin
+        sizes = {name: len(codec.compress(data)) for name, codec in CODECS.items()}
         with replacing(target) as temporary:
             temporary.write_bytes(made.file)
-    sizes = {name: len(codec.compress(data)) for name, codec in CODECS.items()}
     facts = {
         "file": os.fspath(target),
         "model": entry.slug,
@@ -113,8 +113,18 @@ def _entry(arguments: argparse.Namespace, slug: str, weights: str, source: Path)
 
 
 def _check_free(target: Path) -> None:
-    if target.exists():
+    """Raise if a file cannot be written there, before hours are spent on it."""
+    if os.path.lexists(target):
         raise UserError(f"{_shown(target)} exists; remove it, or name another file with -o")
+    trial = target.with_name(f".{target.name}.tmp")  # the name that `replacing` writes under
+    try:
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{_shown(target)} cannot be written ({error.strerror}); name another file with -o"
+        ) from error
 
 
 def _staging(command: str, source: Path, entry: ModelEntry) -> Path:

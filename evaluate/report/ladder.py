@@ -73,13 +73,10 @@ class File:
     Attributes:
         label: what to call the model or compressor.
         passage: what was compressed to it.
-        deviation: by how much the bits of its payload exceed those that scoring charges, as a share of these;
-            None for a compressor, and where scoring charges nothing.
     """
 
     label: str
     passage: Passage
-    deviation: float | None
 
     @property
     def rate(self) -> float:
@@ -95,6 +92,16 @@ class File:
     def nll_bits(self) -> float:
         """What scoring charges for the passage."""
         return self.passage.nll / math.log(2)
+
+    @property
+    def deviation(self) -> float | None:
+        """By how much coded tokens cost more than scoring charges; None for a compressor, and where that is nothing."""
+        return None if self.passage.classical or not self.nll_bits else self.token_bits / self.nll_bits - 1
+
+    @property
+    def rest_bits(self) -> float:
+        """The part of the payload that codes no token."""
+        return 8 * self.passage.payload_bytes - self.token_bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,9 +270,7 @@ def _files(
     """Return the files by passage; models whose cells hold another one are apart."""
     by_text: dict[tuple[str, str, int], list[File]] = {}
     for passage in passages:
-        charged = passage.nll / math.log(2)
-        deviation = None if passage.classical or not charged else 8 * passage.payload_bytes / charged - 1
-        file = File(label=names.get(passage.model, passage.model), passage=passage, deviation=deviation)
+        file = File(label=names.get(passage.model, passage.model), passage=passage)
         by_text.setdefault((passage.corpus, passage.document, passage.n_characters), []).append(file)
     return tuple(
         (own[0].passage, tuple(sorted(own, key=lambda file: (file.passage.file_bytes, file.label))))
@@ -293,10 +298,10 @@ def _told(files: Sequence[tuple[Passage, Sequence[File]]]) -> Iterator[str]:
             f"passage{'' if len(both) == 1 else 's'}, and for {payloads} without its header, which says what it takes "
             "to restore the file and is as long for any text."
         )
-    charged = [file for file in every if file.deviation is not None]
+    charged = {file: abs(file.deviation) for file in every if file.deviation is not None}
     if charged:
-        miss = max(abs(file.token_bits / file.nll_bits - 1) for file in charged)
-        rest = math.ceil(max(8 * file.passage.payload_bytes - file.token_bits for file in charged))
+        miss = max(charged.values())
+        rest = math.ceil(max(file.rest_bits for file in charged))
         yield (
             f"Coded tokens take what scoring charges, to within {max(miss, 1e-6):.4%}; the rest of a payload, {rest:,} "
             "bits at most, tells how many they are and fills the last byte."

@@ -1,5 +1,6 @@
 """How surprising a model found a text: its characters, shaded by the bits that each has cost."""
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ STEPS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 # contrast of 4.5 or more against all of them.
 LIGHT = ("#f5e7d3", "#f1d3af", "#eebe8d", "#eca76c", "#ea8e4c", "#e7732b")
 DARK = ("#2b1e15", "#3e2615", "#522c16", "#673216", "#7c3818", "#933d1c")
+
+_SHAPELESS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0100-\U000e01ef]"
+)
 
 _COSTLIEST = 8
 _BEFORE = 24  # characters that are shown before a costly piece
@@ -118,10 +123,10 @@ def _character(character: str) -> Markup:
     if character == "\n":
         return Markup('<i aria-hidden="true">↵</i>\n')
     kind = unicodedata.category(character)
-    # Joiners shape the letters and emoji around them.
+    # Joiners shape the letters and emoji around them; some letters, marks and symbols have no shape at all.
     if (
         kind in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} and character not in "\t\u200c\u200d"
-    ) or character == "\ufeff":
+    ) or _SHAPELESS.match(character):
         return Markup(f"<i>[U+{ord(character):04X}]</i>")  # noqa: S704 - a number
     return Markup(escape(character))  # noqa: S704 - escaped
 
