@@ -7,7 +7,10 @@ origins. Pairs are of one stratum. Where every document is an origin of its own,
 
 - The p-value permutes whole origins: which corpus one belongs to, and of one with documents in both, which are
   which. Large origins vary less than small ones, so that every arrangement is divided by a standard error of its
-  own (Neubert and Brunner 2007, Computational Statistics & Data Analysis 51:5192-5204).
+  own (Neubert and Brunner 2007, Computational Statistics & Data Analysis 51:5192-5204). Where few origins that vary
+  more are held against many that vary less, arrangements mix the two and are less extreme than what is observed.
+  No p-value is therefore below that of the interval, nor below 2^-n, n the origins of the corpus that has fewer:
+  of two corpora with a true AUC of 0.5 one wins all pairs no more often, for n of the pairs are independent.
 - The interval is that of clustered data (Obuchowski 1997, Biometrics 53:567-578), the one of DeLong et al. (1988,
   Biometrics 44:837-845) where there are no clusters, by logit, and by Student's t with as many degrees of freedom as
   the corpus of fewer origins has, less 1.
@@ -62,11 +65,9 @@ class Compared:
         return len(np.unique(self.origins[self.own == own]))
 
     @property
-    def arrangements(self) -> int:
-        """How many there are to permute."""
-        own, against = (self.n_origins(own=own) for own in (True, False))
-        shared = own + against - len(np.unique(self.origins))
-        return math.comb(own + against - 2 * shared, own - shared) << shared
+    def fewer(self) -> int:
+        """How many origins the corpus of fewer has."""
+        return min(self.n_origins(own=own) for own in (True, False))
 
 
 def auc(values: Array, compared: Compared) -> float:
@@ -75,6 +76,26 @@ def auc(values: Array, compared: Compared) -> float:
 
 
 def p_value(
+    values: Array, compared: Compared, *, seed: int, permutations: int, widened: float = 1.0
+) -> float:
+    """Return the chance of as high an AUC or a higher one if the true one is 0.5, the largest of three.
+
+    By permutation, by Student's distribution as in the interval, and of all pairs won.
+
+    Args:
+        values: of each document, shape [n].
+        compared: the documents.
+        seed: of the permutations.
+        permutations: how many.
+        widened: factor of every arrangement's distance from 0.5, and of the interval's standard error.
+    """
+    drawn = permuted(values, compared, seed=seed, permutations=permutations, widened=widened)
+    centre, error = auc(values, compared), widened * _error(values, compared)
+    beyond = student.tail(_logit(centre) / error, max(1, compared.fewer - 1)) if error else 0.0
+    return max(drawn, beyond, 0.5**compared.fewer)
+
+
+def permuted(
     values: Array, compared: Compared, *, seed: int, permutations: int, widened: float = 1.0
 ) -> float:
     """Return the share of arrangements, the one observed among them, with as high an AUC or a higher one.
@@ -128,7 +149,25 @@ def interval(values: Array, compared: Compared, widened: float = 1.0) -> tuple[f
         compared: the documents.
         widened: factor of the standard error.
     """
-    centre, n = auc(values, compared), min(compared.n_origins(own=own) for own in (True, False))
+    centre, error, n = auc(values, compared), widened * _error(values, compared), compared.fewer
+    if not error:
+        # As many origins as the smaller corpus has won all; their common chance may yet be this.
+        least = 0.025 ** (1 / n)
+        return (least, 1.0) if centre == 1 else (0.0, 1 - least) if centre == 0 else (centre, centre)
+    reach = float(student.quantile(0.05, max(1, n - 1))) * error
+    low, high = (1 / (1 + math.exp(-_logit(centre) - sign * reach)) for sign in (-1, 1))
+    return low, high
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _error(values: Array, compared: Compared) -> float:
+    """Return the standard error of the AUC's logit; 0 where nothing varies."""
+    centre = auc(values, compared)
+    if not 0 < centre < 1:
+        return 0.0
     cells = 2 * compared.strata + compared.own
     weights, won = compared.weights, _ranks(values, compared.strata, compared.weights)
     won = won - _ranks(values, cells, weights)  # of the other corpus alone
@@ -136,14 +175,7 @@ def interval(values: Array, compared: Compared, widened: float = 1.0) -> tuple[f
     witnesses = np.bincount(np.unique(np.stack([cells, compared.origins]), axis=1)[0])[cells]
     beyond = weights * (won - mean[cells]) * np.sqrt(witnesses / np.maximum(witnesses - 1, 1))
     variance = float((np.bincount(compared.origins, np.where(compared.own, beyond, -beyond)) ** 2).sum())
-    if not 0 < centre < 1 or not variance:
-        # As many origins as the smaller corpus has won all; their common chance may yet be this.
-        least = 0.025 ** (1 / n)
-        return (least, 1.0) if centre == 1 else (0.0, 1 - least) if centre == 0 else (centre, centre)
-    error = widened * math.sqrt(variance) / compared.pairs / (centre * (1 - centre))
-    reach = float(student.quantile(0.05, max(1, n - 1))) * error
-    low, high = (1 / (1 + (1 - centre) / centre * math.exp(-sign * reach)) for sign in (-1, 1))
-    return low, high
+    return math.sqrt(variance) / compared.pairs / (centre * (1 - centre))
 
 
 def _excess(values: Array, compared: Compared) -> Array:
@@ -155,7 +187,7 @@ def _excess(values: Array, compared: Compared) -> Array:
 def _ranks(values: Array, groups: Indices, weights: Array) -> Array:
     """Return the weight in its group that each value is above, equal values counted half."""
     ranks = np.unique(values, return_inverse=True)[1]
-    places = np.unique(np.stack([groups, ranks]), axis=1, return_inverse=True)[1].ravel()
+    places = np.unique(groups * len(values) + ranks, return_inverse=True)[1]
     weight = np.bincount(places, weights)
     total = np.bincount(groups, weights)
     return np.asarray((np.cumsum(weight) - weight / 2)[places] - (np.cumsum(total) - total)[groups])

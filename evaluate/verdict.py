@@ -3,11 +3,14 @@
 Documents of one corpus are held against those of another, matched one that is known to be unseen, or as
 unseen as can be. The figure is the chance that a document of the first has the higher statistic, over pairs of
 about the same length. Its p-value comes from permuting which corpus an origin belongs to, a package or an author
-with all its documents (see `ranks`): exact whatever the statistic's distribution and however alike documents of
-one origin are, given that origins of the two corpora are alike but for training. Were documents permuted instead, a
-level of 1 % would be one of 4 % with three documents to an origin and half of the variance between origins.
+with all its documents, and from Student's distribution, whichever is larger (see `ranks`). Where origins of the two
+corpora are alike but for training, in size too, permutations alone are exact whatever the statistic's distribution
+and however alike documents of one origin are. Where sizes or variances differ nothing is exact: few small origins
+against many large ones raise up to five times as many alarms as stated by permutations alone, in simulations, and
+about as many as stated by the larger p-value. Were documents permuted instead, a level of 1 % would be one of 4 %
+with three documents to an origin and half of the variance between origins.
 
-They seldom are: corpora of different months are told apart without any model (Das, Zhang and Tramèr 2024,
+Corpora are seldom alike: those of different months are told apart without any model (Das, Zhang and Tramèr 2024,
 arXiv 2406.16201). What a reference that was trained on neither explains is therefore taken off, document by
 document, and what it sees on its own is reported beside the verdict.
 
@@ -132,7 +135,8 @@ def judge(
         against: documents of a matched corpus.
         seed: of the permutations.
         level: false alarms that are accepted.
-        permutations: how many; no p-value is below 1 / (permutations + 1).
+        permutations: how many; no p-value is below 1 / (permutations + 1), nor below 2 to the power of less the
+            number of origins in the corpus that has fewer.
 
     Raises:
         UserError: when there are too few origins for any verdict at that level.
@@ -144,7 +148,7 @@ def judge(
     compared = pooled.compared
     n_origins, n_origins_against = (compared.n_origins(own=own) for own in (True, False))
     n_documents, n_against = int(compared.own.sum()), int((~compared.own).sum())
-    if compared.arrangements < 1 / level or min(n_origins, n_origins_against) < LEAST_OF_EACH:
+    if compared.fewer < LEAST_OF_EACH or 0.5**compared.fewer > level:
         raise UserError(
             f"{n_documents} documents against {n_against} of about the same length, of {n_origins} and "
             f"{n_origins_against} origins, are too few for a verdict at the {level:.0%} level; add documents of other "

@@ -1,4 +1,4 @@
-"""Student's quantiles: closed forms at one and two degrees of freedom, another implementation elsewhere."""
+"""Student's quantiles and tails: closed forms at one and two degrees of freedom, another implementation elsewhere."""
 
 import math
 
@@ -24,6 +24,16 @@ def test_the_quantile_is_that_of_another_implementation(error: float) -> None:
     """For few and for many degrees of freedom, whole or not."""
     freedom = np.array([1, 1.1, 1.5, 2, 2.5, 3, 7, 29, 29.5, 500, 20_000])
     assert student.quantile(error, freedom) == pytest.approx(t.isf(error / 2, freedom), rel=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [1, 1.5, 2, 4, 7.5, 29, 20_000])
+def test_the_tail_is_that_of_another_implementation(freedom: float) -> None:
+    """On either side and far out; and what the quantile inverts."""
+    for value in (-30.0, -2.0, 0.0, 0.1, 1.0, 2.5, 8.0, 30.0):
+        assert student.tail(value, freedom) == pytest.approx(t.sf(value, freedom), rel=1e-9)
+    for error in (0.9, 0.05, 1e-9):
+        found = student.tail(float(student.quantile(error, freedom)), freedom)
+        assert found == pytest.approx(error / 2, rel=1e-9)
 
 
 def test_shapes_are_kept() -> None:

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from collectors.document import UserError
+from evaluate import ranks
+from evaluate.ranks import Compared
 from evaluate.verdict import LEVEL, Sample, Verdict, judge
 
 
@@ -112,9 +115,31 @@ def test_the_p_value_is_that_of_all_arrangements(
         own, against = own.round(), against.round()
     exact = naive_p_value(own, against, *origins)
     samples = sample(own, origins=origins[0]), sample(against, origins=origins[1])
-    found = judge(*samples, permutations=20_000)
-    assert found.p_value == pytest.approx(exact, abs=4 * math.sqrt(exact / 20_000) + 1e-4)
+    compared = Compared(
+        own=np.repeat([True, False], [len(own), len(against)]),
+        strata=np.zeros(len(own) + len(against), dtype=np.int64),
+        origins=np.unique([*origins[0], *origins[1]], return_inverse=True)[1],
+    )
+    p_value = ranks.permuted(np.concatenate([own, against]), compared, seed=1, permutations=20_000)
+    assert p_value == pytest.approx(exact, abs=4 * math.sqrt(exact / 20_000) + 1e-4)
+    found = judge(*samples, level=0.02)
     assert (found.n_origins, found.n_origins_against) == tuple(len(set(names)) for names in origins)
+
+
+@pytest.mark.parametrize("n", [(7, 7), (8, 40), (20, 20)])
+def test_what_is_flagged_lies_above_a_half_in_its_interval(n: tuple[int, int]) -> None:
+    """No p-value is below that of Student's distribution for the same error, nor that of as many origins all won."""
+    larger = 0
+    for seed in range(40):
+        found = judge(*clustered(seed, 0.5, seed / 20, n=n), seed=seed, permutations=199)
+        least = 0.5 ** min(n)
+        if 0 < found.auc < 1:
+            low, centre, high = (math.log(x / (1 - x)) for x in (found.low, found.auc, found.high))
+            freedom = min(n) - 1
+            least = max(least, t.sf(centre / ((high - low) / 2 / t.isf(0.025, freedom)), freedom))
+        assert found.p_value >= least * (1 - 1e-9)
+        larger += found.p_value > least * (1 + 1e-9)
+    assert 0 < larger < 40  # permutations decide some of them, not all
 
 
 def test_origins_count_alike_however_many_documents_they_have() -> None:
@@ -172,6 +197,12 @@ def clustered(
     return made
 
 
+def most(n: int, level: float) -> int:
+    """Return how many of n alarms a binomial variable exceeds in one of two thousand cases."""
+    share = np.cumsum([math.comb(n, k) * level**k * (1 - level) ** (n - k) for k in range(n // 4)])
+    return int(np.searchsorted(share, 1 - 5e-4))
+
+
 def within(n: int, level: float) -> Callable[[int], bool]:
     """Return whether so many of n alarms are what a binomial variable leaves in all but one of a thousand cases."""
     share = np.cumsum([math.comb(n, k) * level**k * (1 - level) ** (n - k) for k in range(n // 4)])
@@ -194,6 +225,41 @@ def test_documents_of_one_origin_raise_no_false_alarms(
     for level in (0.01, 0.05):
         assert within(runs, level)(sum(one.p_value <= level for one in found))
     assert sum(one.low <= 0.5 <= one.high for one in found) >= 0.93 * runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("likeness", "n", "mean"),
+    [
+        (0.05, (10, 60), (1, 50)),
+        (0.05, (60, 10), (50, 1)),
+        (0.2, (10, 40), (1, 10)),
+        (0.5, (10, 30), (1, 8)),
+    ],
+)
+def test_few_small_origins_against_large_ones_raise_no_false_alarms(
+    likeness: float, n: tuple[int, int], mean: tuple[int, int]
+) -> None:
+    """No more than the levels say, where permutations alone flag up to five times as many."""
+    runs = 400
+    found = [
+        judge(*clustered(seed, likeness, n=n, mean=mean), seed=seed, permutations=199) for seed in range(runs)
+    ]
+    for level in (0.01, 0.05):
+        assert sum(one.p_value <= level for one in found) <= most(runs, level)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "spread"), [((8, 100), 5.0), ((100, 8), 0.2), ((20, 100), 5.0), ((7, 7), 5.0)])
+def test_unequal_variances_raise_no_false_alarms(n: tuple[int, int], spread: float) -> None:
+    """No more than the levels say, of documents that are origins of their own."""
+    runs = 400
+    found = [
+        judge(sample(spread * drawn(2 * i, n[0])), sample(drawn(2 * i + 1, n[1])), seed=i, permutations=199)
+        for i in range(runs)
+    ]
+    for level in (0.01, 0.05):
+        assert sum(one.p_value <= level for one in found) <= most(runs, level)
 
 
 def test_documents_that_pass_for_independent_raise_false_alarms() -> None:
@@ -230,7 +296,7 @@ def test_training_is_found_among_documents_of_few_origins() -> None:
     assert sum(one.contaminated for one in found) >= 47
 
 
-@pytest.mark.parametrize(("n", "judged"), [((4, 40), False), ((5, 5), True), ((2, 2), False)])
+@pytest.mark.parametrize(("n", "judged"), [((6, 40), False), ((7, 7), True), ((2, 2), False)])
 def test_few_origins_are_no_verdict_however_many_documents(n: tuple[int, int], judged: bool) -> None:
     """One clear line says how many there are, and what would mend it."""
     samples = [
@@ -247,13 +313,14 @@ def test_few_origins_are_no_verdict_however_many_documents(n: tuple[int, int], j
 
 
 def test_origins_of_both_corpora_exchange_their_documents() -> None:
-    """Six sites in both have 64 arrangements, seven 128: enough for one in a hundred."""
+    """Six sites in both have 64 arrangements, seven 128: enough for one in a hundred, if they win all pairs."""
     names = [f"site {i}" for i in range(7)]
     values = drawn(1, 7)
     with pytest.raises(UserError, match="of 6 and 6 origins"):
         judge(sample(values[:6] + 1, origins=names[:6]), sample(values[:6], origins=names[:6]))
-    found = judge(sample(values + 1, origins=names), sample(values, origins=names), permutations=20_000)
-    assert found.p_value == pytest.approx(1 / 128, abs=3e-3)
+    found = judge(sample(values + 9, origins=names), sample(values, origins=names), permutations=20_000)
+    assert found.p_value == pytest.approx(1 / 128, abs=2e-3)
+    assert found.p_value >= 1 / 128
     assert not judge(sample(values, origins=names), sample(values, origins=names)).contaminated
 
 
@@ -463,13 +530,15 @@ def test_the_same_documents_give_the_same_verdict() -> None:
     assert found[0].p_value == pytest.approx(found[2].p_value, abs=0.02)
 
 
-@pytest.mark.parametrize(("own", "against"), [(4, 4), (0, 20), (20, 0), (0, 0), (1, 98)])
+@pytest.mark.parametrize(("own", "against"), [(4, 4), (0, 20), (20, 0), (0, 0), (1, 98), (6, 98)])
 def test_too_few_documents_are_no_verdict(own: int, against: int) -> None:
-    """Where not even the rarest arrangement is as rare as the level."""
+    """Where not even one that wins all pairs is as rare as the level."""
     with pytest.raises(UserError, match=r"documents against .* are too few for a verdict at the 1% level"):
         judge(sample(drawn(1, own)), sample(drawn(2, against)))
 
 
 def test_enough_documents_are_a_verdict() -> None:
-    """Ten choose five arrangements are rarer than one in a hundred."""
-    assert isinstance(judge(sample(drawn(1, 5)), sample(drawn(2, 5))), Verdict)
+    """Seven documents of either corpus, all pairs won, are rarer than one in a hundred; by permutation far rarer."""
+    found = judge(sample(drawn(1, 7, 9.0)), sample(drawn(2, 7)))
+    assert isinstance(found, Verdict)
+    assert (found.contaminated, found.p_value) == (True, 1 / 128)

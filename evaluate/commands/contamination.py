@@ -152,5 +152,5 @@ def _lines(origin: dict[str, Any], found: Verdict) -> list[str]:
 def _warnings(reference: str, found: Verdict) -> Iterator[str]:
     if found.alike is False:
         yield f"  attention: under {reference} alone the two corpora are not alike: much rests on the correction"
-    if 1 - found.p_value <= found.level:
+    if found.high < 0.5:
         yield "  attention: the other corpus is the more familiar one: it was trained on, or the match is broken"
