@@ -27,7 +27,7 @@ from evaluate.commands import chosen, membership
 from evaluate.corpus import Corpus, built_corpus, text_file
 from evaluate.membership import Familiarity, Settings, mean_of_lowest, saving, standardised
 from evaluate.model import ModelEntry
-from samples import REQUEST, make_document
+from samples import REQUEST, make_document, replant
 
 TEXTS = ["A heron stands in the shallow water and waits.\n" * 4, "Rain again, said the ferryman.\n", "x", ""]
 ENTRY = ModelEntry(
@@ -216,9 +216,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(project: Path, corpus: Corp
     whole = familiarity.measure(subject, corpus, journals=project / "j")
     path = project / "j" / "documents.jsonl"
     lines = path.read_text().splitlines(keepends=True)
-    number, row = json.loads(lines[1])
+    number, row, _checksum = json.loads(lines[1])
     row["bits"] = 0.25  # a mark that no measurement would leave
-    path.write_text(lines[0] + json.dumps([number, row]) + "\n" + '[1, {"skipped": ""}]\n' + lines[3][:20])
+    replant(path, (number, row), (1, {"skipped": ""}))
+    with path.open("a") as file:
+        file.write(lines[3][:20])
     resumed = familiarity.measure(subject, corpus, journals=project / "j")
     assert resumed == [{**whole[0], "bits": 0.25}, *whole[1:]]
     other = replace(subject, settings=Settings(tokens=90))

@@ -18,11 +18,10 @@ from commands import add_published, change, run, run_json
 from evaluate import alleles, backends, distances, genome_cells, phylogeny, relatives
 from evaluate.genes import Genes
 from evaluate.genomes import Genome
-from evaluate.journal import journal
 from evaluate.model import ModelEntry
 from evaluate.phylogeny import Settings
 from evaluate.prediction import KnownModel
-from samples import REQUEST, make_document
+from samples import REQUEST, make_document, replant
 
 TEXTS = [f"{word} stands at the head of a page that is long enough for a gene. " * 3 for word in
          ("Heron", "Lantern", "Mortar", "Thistle", "Violin", "Anchor")]  # fmt: skip
@@ -104,12 +103,9 @@ def test_what_was_finished_is_not_measured_again(project: Path, monkeypatch: pyt
     monkeypatch.setattr(phylogeny, "_AT_A_TIME", 1)
     settings = Settings(alleles="first-token")
     whole, _ = phylogeny.measure(ENTRY, GENES, settings, journal_file=project / "j")
-    header, first, second, _ = (project / "j").read_text().splitlines()
+    _, first, second, _ = (project / "j").read_text().splitlines()
     number, (n_probes, pruned, _own), _checksum = json.loads(first)
-    (project / "j").unlink()
-    with journal(project / "j", json.loads(header)["key"]) as (_, add):
-        add(number, [n_probes, pruned, [{"marked": 1 - pruned[0]}]])
-        add(1, 5)
+    replant(project / "j", (number, [n_probes, pruned, [{"marked": 1 - pruned[0]}]]), (1, 5))
     with (project / "j").open("a") as file:
         file.write(second[:40])
     resumed, _ = phylogeny.measure(ENTRY, GENES, settings, journal_file=project / "j")

@@ -28,7 +28,7 @@ from evaluate import entropy, entropy_cells, representations
 from evaluate.corpus import Corpus, built_corpus
 from evaluate.model import ModelEntry
 from evaluate.representations import Settings
-from samples import REQUEST, ROOT, make_document
+from samples import REQUEST, ROOT, make_document, replant
 
 TEXTS = ["A heron stands in the shallow water and waits.\n" * 4, "Rain again, said the ferryman.\n", "x"]
 ENTRY = ModelEntry(
@@ -359,10 +359,11 @@ def test_what_was_finished_is_not_measured_again(project: Path, corpus: Corpus) 
     for name in ("trained", "untrained"):
         path = project / "j" / f"{name}.jsonl"
         lines = path.read_text().splitlines(keepends=True)
-        number, rows = json.loads(lines[1])
+        number, rows, _checksum = json.loads(lines[1])
         rows[-1]["entropy"] = 0.25  # a mark that no measurement would leave
-        damaged = json.dumps([1, 5]) + "\n" if name == "trained" else ""
-        path.write_text(lines[0] + json.dumps([number, rows]) + "\n" + damaged + lines[2][:30])
+        replant(path, (number, rows), *([(1, 5)] if name == "trained" else []))
+        with path.open("a") as file:
+            file.write(lines[2][:30])
     resumed = representations.measure(subject, corpus, journals=project / "j")
     marked = [i for i, row in enumerate(resumed) if row.get("entropy") == 0.25]
     assert [resumed[i]["untrained"] for i in marked] == [False, True]
