@@ -21,8 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from evaluate import student
+from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -91,7 +90,7 @@ def p_value(
     """
     drawn = permuted(values, compared, seed=seed, permutations=permutations, widened=widened)
     centre, error = auc(values, compared), widened * _error(values, compared)
-    beyond = student.tail(_logit(centre) / error, max(1, compared.fewer - 1)) if error else 0.0
+    beyond = float(stdtr(max(1, compared.fewer - 1), -_logit(centre) / error)) if error else 0.0
     return max(drawn, beyond, 0.5**compared.fewer)
 
 
@@ -154,7 +153,7 @@ def interval(values: Array, compared: Compared, widened: float = 1.0) -> tuple[f
         # As many origins as the smaller corpus has won all; their common chance may yet be this.
         least = 0.025 ** (1 / n)
         return (least, 1.0) if centre == 1 else (0.0, 1 - least) if centre == 0 else (centre, centre)
-    reach = float(student.quantile(0.05, max(1, n - 1))) * error
+    reach = float(stdtrit(max(1, n - 1), 0.975)) * error
     low, high = (1 / (1 + math.exp(-_logit(centre) - sign * reach)) for sign in (-1, 1))
     return low, high
 

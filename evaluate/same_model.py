@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from collectors.document import UserError
-from evaluate import student
 from evaluate.distances import FLOOR, Array, Counts, Overlaps, overlaps, similarity, standard_errors
 from evaluate.genomes import Genome
 
@@ -58,7 +58,7 @@ class SameModel:
         """The distance's 95 % interval over sets of genes such as these, by Student's t; None without its error."""
         if self.distance is None or self.standard_error is None:
             return None
-        width = float(student.quantile(0.05, self.n_genes - 1)) * self.standard_error
+        width = float(stdtrit(self.n_genes - 1, 0.975)) * self.standard_error
         return self.distance - width, self.distance + width
 
 

@@ -31,9 +31,9 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from collectors.document import UserError
-from evaluate import student
 from evaluate.model import Likelihood
 from evaluate.rates import Unit, rate, unit_counts
 
@@ -111,7 +111,7 @@ def half_width(
         unscored = (total - scored) ** 2 / scored**2 + ((population**2).sum(-1) - squares) / squares
         predictive = unscored * deleted.sum(-1) / total**2
         relative = np.sqrt(np.maximum(jackknife, predictive)) / (nll.sum(-1) / scored)
-        width = relative * student.quantile(error, _degrees_of_freedom(residuals, n))
+        width = relative * -stdtrit(_degrees_of_freedom(residuals, n), error / 2)
     return np.where((np.count_nonzero(units, -1) > 1) & ~np.isnan(width), width, np.inf)
 
 
@@ -170,7 +170,7 @@ def expected_documents(
     spread = (residuals**2).sum() / (units**2).sum() * units.sum() ** 2
     spread *= size * (everything**2).sum() / everything.sum() ** 2
     for n in looks(size)[:-1]:
-        quantile = student.quantile(level(n, size), _degrees_of_freedom(residuals, n))
+        quantile = -stdtrit(_degrees_of_freedom(residuals, n), level(n, size) / 2)
         if math.sqrt((1 / n - 1 / size) * spread) * quantile <= precision:
             return n
     return size

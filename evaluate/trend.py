@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.special import stdtrit
 
 from collectors.document import UserError
-from evaluate import origins, student
+from evaluate import origins
 from evaluate.bootstrap import FEWEST
 from evaluate.corpus import BUILT, built_corpus
 from evaluate.model import Likelihood, ModelEntry
@@ -221,5 +222,5 @@ def _interval(names: Sequence[str], likelihoods: Sequence[Likelihood]) -> tuple[
         return value, value
     deleted = (nll / characters.sum() - value * shares) / (1 - shares)
     error = math.sqrt((n - 1) / n * float(deleted @ deleted)) / value
-    width = float(student.quantile(0.05, alike - 1)) * error
+    width = float(stdtrit(alike - 1, 0.975)) * error
     return value * math.exp(-width), value * math.exp(width)
